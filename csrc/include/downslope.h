@@ -1,0 +1,227 @@
+/* downslope.h: the one header that the Cython side sees.
+ *
+ * What it declares: the lists of activations, losses and optimisers, the kernel table (one per
+ * instruction set and float type), the dispatcher that chooses a table, the thread pool and the
+ * random numbers.  No Python.h, no allocation in a step, no state but dispatch and pool.
+ *
+ * Data layout.  Every matrix is row-major: element (i, j) of a block stands at data[i * stride + j].
+ * Weights are (inputs, outputs), activations and deltas (batch, units).  Sizes and strides count
+ * elements, never bytes.  Kernels take void pointers to `real`: float in the tables of 32 bits,
+ * double in those of 64; no alignment is asked for, and no byte past a row's last column is
+ * read or written.
+ *
+ * Numeric contract (docs/design.md, section "Numerics").  A kernel's result is a function of its
+ * arguments alone, the same to the bit for every instruction set: each sum over `depth` or over
+ * rows is one chain in ascending order, sums over the columns of a row run in DS_LANES lanes that
+ * are combined in a fixed order, and every fused multiply-add is written out. */
+#ifndef DOWNSLOPE_H
+#define DOWNSLOPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- The lists.  Adding a member here declares its kernels, gives it a code and a place in the
+ * table, and lets the tests and the benchmarks find it. ---- */
+
+/* X(name, reads, shape).
+ * reads: what the derivative is computed from, the activation's INPUT (then the engine keeps the
+ * net inputs of the forward pass) or its OUTPUT.
+ * shape: ELEMENT by element (can be an epilogue of a product), or the whole ROW at once. */
+#define DS_ACTIVATIONS(X)         \
+  X(identity, OUTPUT, ELEMENT)    \
+  X(sigmoid, OUTPUT, ELEMENT)     \
+  X(tanh, OUTPUT, ELEMENT)        \
+  X(relu, OUTPUT, ELEMENT)        \
+  X(leaky_relu, INPUT, ELEMENT)   \
+  X(elu, INPUT, ELEMENT)          \
+  X(gelu, INPUT, ELEMENT)         \
+  X(silu, INPUT, ELEMENT)         \
+  X(softplus, OUTPUT, ELEMENT)    \
+  X(softmax, OUTPUT, ROW)
+
+/* X(name, output, targets).
+ * output: the activation whose net input the loss reads, giving the delta of the net input itself
+ * (`none`: the loss reads the network's outputs and gives dE/doutput).
+ * targets: DENSE (rows, outputs) real, or LABELS (rows,) int64. */
+#define DS_LOSSES(X)                          \
+  X(half_squared_error, none, DENSE)          \
+  X(mse, none, DENSE)                         \
+  X(binary_cross_entropy, sigmoid, DENSE)     \
+  X(cross_entropy, softmax, DENSE)            \
+  X(cross_entropy_labels, softmax, LABELS)
+
+/* X(name, states): how many arrays of the parameters' size the optimiser carries along. */
+#define DS_OPTIMIZERS(X) \
+  X(sgd, 0)              \
+  X(momentum, 1)         \
+  X(nesterov, 1)         \
+  X(adam, 2)
+
+/* X(name): the elementary functions under the activations and losses, listed for their tests. */
+#define DS_ELEMENTARY(X) X(exp) X(expm1) X(log) X(log1p) X(tanh) X(sigmoid) X(softplus) X(erfc)
+
+/* X(name): the instruction sets, from the plainest to the widest. */
+#define DS_ISAS(X) X(scalar) X(neon) X(avx2) X(avx512)
+
+enum { DS_READS_INPUT, DS_READS_OUTPUT };
+enum { DS_SHAPE_ELEMENT, DS_SHAPE_ROW };
+enum { DS_TARGETS_DENSE, DS_TARGETS_LABELS };
+
+#define DS_ENUM_ACTIVATION(name, reads, shape) DS_ACTIVATION_##name,
+#define DS_ENUM_LOSS(name, output, targets) DS_LOSS_##name,
+#define DS_ENUM_OPTIMIZER(name, states) DS_OPTIMIZER_##name,
+#define DS_ENUM_ELEMENTARY(name) DS_ELEMENTARY_##name,
+#define DS_ENUM_ISA(name) DS_ISA_##name,
+enum { DS_ACTIVATION_none = -1, DS_ACTIVATIONS(DS_ENUM_ACTIVATION) DS_ACTIVATION_COUNT };
+enum { DS_LOSSES(DS_ENUM_LOSS) DS_LOSS_COUNT };
+enum { DS_OPTIMIZERS(DS_ENUM_OPTIMIZER) DS_OPTIMIZER_COUNT };
+enum { DS_ELEMENTARY(DS_ENUM_ELEMENTARY) DS_ELEMENTARY_COUNT };
+enum { DS_ISAS(DS_ENUM_ISA) DS_ISA_COUNT };
+
+/* Lanes of every sum over the columns of a row: a constant, so that no sum depends on the width
+ * of the machine's vectors. */
+enum { DS_LANES = 16 };
+
+/* The most hyper-parameters an optimiser takes, and the most coefficients it derives from them. */
+enum { DS_MAX_HYPER = 4, DS_MAX_COEFFICIENTS = 8 };
+
+/* ---- The kernels ---- */
+
+/* A row-major block: element (i, j) at data[i * stride + j]. */
+typedef struct ds_rows {
+  void *data;
+  ptrdiff_t stride;
+} ds_rows;
+
+/* Called by a product for every finished tile, while it is in the first-level cache:
+ * tile (rows, cols) holds elements (i..i+rows, j..j+cols) of the product. */
+typedef void (*ds_finish_fn)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdiff_t rows,
+                             ptrdiff_t cols, ds_rows tile);
+
+/* c(i, j) = start(i, j) + sum over k of a(i, k) * b(k, j), one FMA chain per element, k ascending.
+ * a(i, k) stands at a[i * a_row + k * a_depth], so that a transposed operand needs no copy.
+ * b is row-major (b_strip = strip) or packed in strips of columns (b_depth = strip, b_strip =
+ * depth * strip), where `strip` is the table's; col_begin is a multiple of it. */
+typedef struct ds_product {
+  ptrdiff_t row_begin, row_end, col_begin, col_end; /* the part to compute; col_begin: see strip */
+  ptrdiff_t depth;
+  const void *a;
+  ptrdiff_t a_row, a_depth;
+  const void *b; /* b(k, j) at b[j / strip * b_strip + k * b_depth + j % strip] */
+  ptrdiff_t b_depth, b_strip;
+  const void *start;    /* NULL: zero */
+  ptrdiff_t start_row;  /* 0: one row for all, a bias; else a block, an earlier part of the sum */
+  void *c;              /* NULL: only `finish` sees the tiles */
+  ptrdiff_t c_row;
+  ds_finish_fn finish;  /* NULL: none */
+  const void *context;
+} ds_product;
+
+/* y = f(z); z and y may be the same block.  `alpha` is the activation's parameter, if it has one. */
+typedef void (*ds_activation_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_rows y, double alpha);
+
+/* d = d * f'(z), from the net input z or the output y as the list above says; the other may be
+ * NULL.  d: (rows, cols), in place. */
+typedef void (*ds_derivative_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_rows y, ds_rows d,
+                                 double alpha);
+
+/* The loss of each row and its gradient, in one pass.
+ * output (rows, cols): net inputs or outputs, as the list above says.
+ * target: (rows, cols) real, or (rows,) int64 with stride 1.
+ * weight: (rows,) real, or NULL for one each.
+ * row_loss (rows,): weight * loss of the row, in float64; delta (rows, cols), if its data is not NULL:
+ * scale * weight * gradient.  delta is another block than output. */
+typedef void (*ds_loss_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output, ds_rows target,
+                           const void *weight, double scale, double *row_loss, ds_rows delta);
+
+/* The coefficients of step number `step` (1, 2, ...) from the hyper-parameters, in float64;
+ * hyper[0] is the learning rate. */
+typedef void (*ds_prepare_fn)(const double *hyper, int64_t step, double *coefficients);
+
+/* One optimiser step on a block (rows, cols) of parameters with row stride `stride`; the states are
+ * laid out as the parameters are.  An element whose new value or state would not be finite is
+ * left as it was; returns 0 if there was none, else 1. */
+typedef int (*ds_update_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, void *parameters,
+                            void *state_1, void *state_2, ptrdiff_t stride,
+                            const double *coefficients);
+
+/* The contexts of the three epilogues in the table. */
+typedef struct ds_activation_finish {
+  ds_activation_fn activation;
+  ds_rows y;
+  double alpha;
+} ds_activation_finish;
+
+typedef struct ds_derivative_finish {
+  ds_derivative_fn derivative;
+  ds_rows z, y;
+  double alpha;
+} ds_derivative_finish;
+
+typedef struct ds_update_finish {
+  ds_update_fn update;
+  void *parameters, *state_1, *state_2;
+  ptrdiff_t stride;
+  const double *coefficients;
+  int *overflow; /* set to 1 when `update` returns 1 */
+} ds_update_finish;
+
+typedef struct ds_kernels {
+  int isa;
+  int float_bits; /* 32 or 64 */
+  int vector;     /* elements of one vector */
+  int strip;      /* columns that a product works on at a time */
+  void (*product)(const ds_product *product);
+  ds_finish_fn finish_activation; /* y = f(tile) */
+  ds_finish_fn finish_derivative; /* tile = tile * f'(z) */
+  ds_finish_fn finish_update;     /* the tile is a gradient */
+  /* target(j, i) = source(i, j); source (rows, cols), target (cols, rows) */
+  void (*transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows target);
+  /* sums(j) = start(j) + sum over i of block(i, j), rows in order; start may be NULL or sums */
+  void (*column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start, void *sums);
+  ds_activation_fn activations[DS_ACTIVATION_COUNT];
+  ds_derivative_fn derivatives[DS_ACTIVATION_COUNT];
+  ds_loss_fn losses[DS_LOSS_COUNT];
+  ds_prepare_fn prepares[DS_OPTIMIZER_COUNT];
+  ds_update_fn updates[DS_OPTIMIZER_COUNT];
+  void (*elementary[DS_ELEMENTARY_COUNT])(ptrdiff_t n, const void *x, void *y);
+} ds_kernels;
+
+/* ---- Dispatch ---- */
+
+/* Name of an instruction set, or NULL for a code out of range. */
+const char *ds_isa_name(int isa);
+/* 1 if this build holds the kernels of `isa` and the CPU (and its operating system) runs them. */
+int ds_isa_available(int isa);
+/* The widest available instruction set. */
+int ds_isa_best(void);
+/* The table of `isa` for 32 or 64 bits, or NULL if it is not available. */
+const ds_kernels *ds_get_kernels(int isa, int float_bits);
+
+/* ---- The thread pool ---- */
+
+enum { DS_MAX_THREADS = 256 };
+
+/* Part `part` of `parts` of some work; parts share nothing that they write. */
+typedef void (*ds_task_fn)(void *context, int part, int parts);
+
+/* Run task(context, p, parts) for p = 0 .. parts - 1 and return when all are done.  Part 0 runs on
+ * the calling thread.  When the pool is in use by another caller, or a thread can not be made,
+ * the caller runs the parts itself: slower, with the same result. */
+void ds_parallel(ds_task_fn task, void *context, int parts);
+
+/* Threads that the pool holds now (none before the first use, and none in a forked child). */
+int ds_pool_size(void);
+
+/* ---- Random numbers (random.c): element i of a stream is a function of (seed, stream, i) ---- */
+
+/* Uniform in [0, 1), 53 bits each. */
+void ds_random_uniform(uint64_t seed, uint64_t stream, ptrdiff_t n, double *out);
+/* Standard normal. */
+void ds_random_normal(uint64_t seed, uint64_t stream, ptrdiff_t n, double *out);
+/* Integers drawn uniformly from 0 .. bound - 1, with replacement. */
+void ds_random_integers(uint64_t seed, uint64_t stream, int64_t bound, ptrdiff_t n, int64_t *out);
+/* A random order of 0 .. n - 1. */
+void ds_random_permutation(uint64_t seed, uint64_t stream, ptrdiff_t n, int64_t *out);
+
+#endif

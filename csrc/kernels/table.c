@@ -1,0 +1,54 @@
+/* table.c: the kernel table of one instruction set and float type, filled from the lists of
+ * downslope.h. */
+#include "kernels.h"
+
+#define DECLARE_ACTIVATION(name, reads, shape)                                                   \
+  void DS_NAME(activation_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, double);               \
+  void DS_NAME(derivative_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, ds_rows, double);
+#define DECLARE_LOSS(name, output, targets)                                                      \
+  void DS_NAME(loss_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, const void *, double,        \
+                            double *, ds_rows);
+#define DECLARE_OPTIMIZER(name, states)                                                          \
+  void DS_NAME(prepare_##name)(const double *, int64_t, double *);                               \
+  int DS_NAME(update_##name)(ptrdiff_t, ptrdiff_t, ds_rows, void *, void *, void *, ptrdiff_t,   \
+                             const double *);
+#define DECLARE_ELEMENTARY(name) void DS_NAME(elementary_##name)(ptrdiff_t, const void *, void *);
+DS_ACTIVATIONS(DECLARE_ACTIVATION)
+DS_LOSSES(DECLARE_LOSS)
+DS_OPTIMIZERS(DECLARE_OPTIMIZER)
+DS_ELEMENTARY(DECLARE_ELEMENTARY)
+void DS_NAME(product)(const ds_product *);
+void DS_NAME(finish_activation)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
+void DS_NAME(finish_derivative)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
+void DS_NAME(finish_update)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
+void DS_NAME(transpose)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows);
+void DS_NAME(column_sums)(ptrdiff_t, ptrdiff_t, ds_rows, const void *, void *);
+
+#define ACTIVATION(name, reads, shape) [DS_ACTIVATION_##name] = DS_NAME(activation_##name),
+#define DERIVATIVE(name, reads, shape) [DS_ACTIVATION_##name] = DS_NAME(derivative_##name),
+#define LOSS(name, output, targets) [DS_LOSS_##name] = DS_NAME(loss_##name),
+#define PREPARE(name, states) [DS_OPTIMIZER_##name] = DS_NAME(prepare_##name),
+#define UPDATE(name, states) [DS_OPTIMIZER_##name] = DS_NAME(update_##name),
+#define ELEMENTARY(name) [DS_ELEMENTARY_##name] = DS_NAME(elementary_##name),
+
+#define ISA_PASTE(isa) DS_ISA_##isa
+#define ISA_CODE(isa) ISA_PASTE(isa)
+
+const ds_kernels DS_NAME(kernels) = {
+    .isa = ISA_CODE(DS_ISA_NAME),
+    .float_bits = DS_FLOAT_BITS,
+    .vector = VEC,
+    .strip = STRIP,
+    .product = DS_NAME(product),
+    .finish_activation = DS_NAME(finish_activation),
+    .finish_derivative = DS_NAME(finish_derivative),
+    .finish_update = DS_NAME(finish_update),
+    .transpose = DS_NAME(transpose),
+    .column_sums = DS_NAME(column_sums),
+    .activations = {DS_ACTIVATIONS(ACTIVATION)},
+    .derivatives = {DS_ACTIVATIONS(DERIVATIVE)},
+    .losses = {DS_LOSSES(LOSS)},
+    .prepares = {DS_OPTIMIZERS(PREPARE)},
+    .updates = {DS_OPTIMIZERS(UPDATE)},
+    .elementary = {DS_ELEMENTARY(ELEMENTARY)},
+};

@@ -1,0 +1,39 @@
+"""The test suite on every supported Python that is installed, and the checks of the source.
+
+`nox` runs all sessions, `nox -s lint` one of them, `nox -s tests-3.12 -- -k layout` some tests.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.error_on_missing_interpreters = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests, and the examples in docstrings, on the installed package."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of the Python, Cython and C sources."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("cython-lint", "src")
+    sources = sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))
+    session.run("clang-format", "--dry-run", "-Werror", *sources)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types of the package."""
+    session.install(*nox.project.dependency_groups(PROJECT, "types"))
+    session.run("mypy")

@@ -1,0 +1,105 @@
+"""Build the extensions: Cython over C kernels.
+
+Each file of csrc/kernels/ is compiled once per instruction set and float type, with that set's
+flags, and linked into `downslope._kernels`, the one extension that holds C code of this project.
+Which compilation runs is decided at import (csrc/dispatch.c).
+
+Environment: DOWNSLOPE_DEBUG=1 builds with bounds checks and without optimisation;
+DOWNSLOPE_WERROR=1 makes every warning in csrc/ an error.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+DEBUG = os.environ.get("DOWNSLOPE_DEBUG") == "1"
+WERROR = os.environ.get("DOWNSLOPE_WERROR") == "1"
+
+INSTRUCTION_SETS = {"scalar": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma"]
+    INSTRUCTION_SETS["avx512"] = [
+        "-mavx512f",
+        "-mavx512dq",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ]
+elif platform.machine().lower() in ("aarch64", "arm64"):
+    INSTRUCTION_SETS["neon"] = []
+
+FLOAT_BITS = (32, 64)
+KERNELS = sorted(str(path) for path in Path("csrc/kernels").glob("*.c"))
+BASELINE = sorted(str(path) for path in Path("csrc").glob("*.c"))
+HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.h"))
+
+# No contraction, no fast-math: every fused multiply-add is written out (docs/design.md, "Numerics").
+C_FLAGS = ["-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread"]
+C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"]
+C_FLAGS += ["-Wall", "-Wextra", "-Werror"] if WERROR else ["-Wall", "-Wextra"]
+# What Cython writes is not ours to warn about.
+CYTHON_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-O0" if DEBUG else "-O2", "-w"]
+
+
+class BuildKernels(build_ext):
+    """Compiles csrc/ beside the extension that links it."""
+
+    def build_extension(self, ext: Extension) -> None:
+        if ext.name == "downslope._kernels":
+            ext.extra_objects = self.compile_csrc()
+        super().build_extension(ext)
+
+    def compile_csrc(self) -> list[str]:
+        objects = self.compile_to("baseline", BASELINE, [], [])
+        for isa, flags in INSTRUCTION_SETS.items():
+            for bits in FLOAT_BITS:
+                macros = [(f"DS_TARGET_{isa}", "1"), ("DS_FLOAT_BITS", str(bits))]
+                objects += self.compile_to(f"{isa}_f{bits}", KERNELS, macros, flags)
+        return objects
+
+    def compile_to(
+        self, folder: str, sources: list[str], macros: list[tuple[str, str]], flags: list[str]
+    ) -> list[str]:
+        return self.compiler.compile(
+            sources,
+            output_dir=os.path.join(self.build_temp, folder),
+            macros=macros,
+            include_dirs=["csrc/include"],
+            extra_postargs=C_FLAGS + flags,
+            depends=HEADERS,
+        )
+
+
+extensions = [
+    Extension(
+        f"downslope.{name}",
+        [f"src/downslope/{name}.pyx"],
+        include_dirs=["csrc/include"],
+        depends=["csrc/include/downslope.h"],
+        extra_compile_args=CYTHON_FLAGS,
+        extra_link_args=["-pthread"],
+    )
+    for name in ("_kernels", "_engine")
+]
+
+setup(
+    cmdclass={"build_ext": BuildKernels},
+    ext_modules=cythonize(
+        extensions,
+        include_path=["src"],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": DEBUG,
+            "embedsignature": True,
+            "freethreading_compatible": True,
+        },
+    ),
+)

@@ -1,0 +1,49 @@
+"""Feed-forward neural networks trained on the CPU: fast, and reproducible to the bit.
+
+Examples
+--------
+>>> import downslope as ds, numpy as np
+>>> x = np.random.default_rng(0).normal(size=(500, 2))
+>>> labels = (x[:, 0] * x[:, 1] > 0).astype(int)
+>>> net = ds.Network([2, 16, 2], activation="tanh", output="softmax", seed=0)
+>>> history = net.fit(x, labels, loss="cross_entropy", optimizer=ds.Adam(0.01), epochs=100)
+>>> bool((net.predict(x).argmax(axis=1) == labels).mean() > 0.95)
+True
+"""
+
+from downslope._config import config, show_config
+from downslope._threads import get_num_threads, set_num_threads
+from downslope.activations import Activation
+from downslope.callbacks import Callback, EarlyStopping, Progress
+from downslope.gradients import GradientCheck, check_gradients
+from downslope.history import History
+from downslope.initializers import Initializer
+from downslope.layers import Dense, Layer
+from downslope.losses import Loss
+from downslope.network import Network, load
+from downslope.optimizers import SGD, Adam, Optimizer
+from downslope.training import Trainer
+
+__all__ = [
+    "SGD",
+    "Activation",
+    "Adam",
+    "Callback",
+    "Dense",
+    "EarlyStopping",
+    "GradientCheck",
+    "History",
+    "Initializer",
+    "Layer",
+    "Loss",
+    "Network",
+    "Optimizer",
+    "Progress",
+    "Trainer",
+    "check_gradients",
+    "config",
+    "get_num_threads",
+    "load",
+    "set_num_threads",
+    "show_config",
+]

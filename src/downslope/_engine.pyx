@@ -1,0 +1,958 @@
+"""Forward, backward, update, epoch: the loops over layers, blocks of rows and mini-batches.
+
+Everything here that runs once per step or more often is `noexcept nogil` and allocates nothing.
+Python hands over arrays at the top (typed memoryviews check type and shape there); below that, a
+matrix is a `ds_rows`: a pointer and a row stride, float or double as the plan says, because the
+kernel table is the same for both.  Strides and offsets count elements.
+
+One mini-batch (docs/design.md follows it through the files):
+
+    gather -> forward, layer by layer -> loss and delta of the output layer
+           -> backward, last layer first: delta of the layer before, then gradient and update
+
+A batch larger than the workspace's block goes through in blocks of rows that add up to the whole
+gradient, then the update is made at once; so does any step so long that Ctrl-C could not wait for
+its end.  Else the update is the epilogue of the gradient product and the gradient is never stored.
+Both give the same bits: a gradient element is one chain over the batch's rows either way.
+
+Threads: each product is cut into parts that compute whole elements (rows of the output, or rows or
+columns of the weights), so their number does not show in the result.
+"""
+
+import threading
+
+import numpy as np
+
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from downslope._kernels cimport (
+    DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
+    activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
+    ds_derivative_finish, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
+    loss_output, loss_takes_labels, optimizer_states, parallel)
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept
+
+# One product of a block should not take longer than Ctrl-C may wait: at most this many flops
+# (15 ms at 100 GFLOP/s), and at most this many rows, which bounds the memory of activations.
+cdef double BLOCK_FLOPS = 1.5e9
+cdef Py_ssize_t BLOCK_ROWS = 4096
+# A step longer than this keeps its gradients until the end, so that it can be given up midway.
+cdef double FUSED_FLOPS = 4e9
+# Work below this is not worth another thread: waking one costs about a microsecond.
+cdef double FLOPS_PER_THREAD = 1e6
+# Rough cost of one element of an activation or loss, in flops, for the same decision.
+cdef double FLOPS_PER_ELEMENT = 50
+# The clock is read once per so much work, and signals are looked for this often (seconds).
+cdef double FLOPS_PER_CLOCK = 2e6
+cdef double SIGNAL_INTERVAL = 0.02
+
+# What ended a run; negative: a Python exception is set.
+cdef enum Status:
+    INTERRUPTED = -1
+    OK = 0
+    LOSS_NOT_FINITE = 1
+    OVERFLOW = 2
+
+
+cdef struct Layer:
+    Py_ssize_t inputs, outputs
+    Py_ssize_t weights      # offset of the (inputs, outputs) block in the parameters
+    Py_ssize_t bias         # offset of the bias
+    Py_ssize_t bias_count   # outputs, 1 when all units share it, 0 when there is none
+    int activation
+    bint reads_input        # the derivative needs the net input
+    bint rowwise
+    double alpha            # the activation's parameter
+
+
+cdef class Plan:
+    """A network as the engine sees it: layers, offsets, codes, kernel table.  Never changed.
+
+    `layers` is a list of (inputs, outputs, weights offset, bias offset, bias count, activation
+    code, activation parameter), see `_plan.py`.
+    """
+
+    cdef Layer *layers
+    cdef const ds_kernels *kernels
+    cdef readonly Py_ssize_t n_layers, inputs, outputs, widest, parameters, itemsize, block_rows
+    cdef readonly double flops_per_row
+    cdef readonly int float_bits
+
+    def __cinit__(self, list layers, int float_bits):
+        cdef Layer *layer
+        cdef Py_ssize_t largest = 0
+        self.layers = <Layer *>calloc(len(layers), sizeof(Layer))
+        if self.layers == NULL:
+            raise MemoryError
+        self.n_layers, self.float_bits, self.itemsize = len(layers), float_bits, float_bits // 8
+        self.kernels = active_kernels(float_bits)
+        for i, fields in enumerate(layers):
+            layer = &self.layers[i]
+            (layer.inputs, layer.outputs, layer.weights, layer.bias, layer.bias_count,
+             layer.activation, layer.alpha) = fields
+            layer.reads_input = activation_reads_input(layer.activation)
+            layer.rowwise = activation_is_rowwise(layer.activation)
+            self.parameters += layer.inputs * layer.outputs + layer.bias_count
+            self.widest = max(self.widest, layer.outputs)
+            # forward and gradient, and the delta for all layers but the first
+            self.flops_per_row += (4 if i == 0 else 6) * <double>layer.inputs * layer.outputs
+            largest = max(largest, layer.inputs * layer.outputs)
+        self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
+        self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
+
+    def __dealloc__(self):
+        free(self.layers)
+
+
+cdef class Workspace:
+    """What a pass of at most `rows` rows writes: made once, used by one thread at a time.
+
+    An inference workspace holds two activation blocks in turn; a training one keeps every layer's
+    outputs (and net inputs where a derivative reads them), two deltas, one transposed weight matrix
+    and the gathered batch.
+    """
+
+    cdef readonly Plan plan
+    cdef readonly Py_ssize_t rows
+    cdef readonly bint training
+    cdef ds_rows *z                 # (rows, outputs) net inputs, or NULL data
+    cdef ds_rows *y                 # (rows, outputs)
+    cdef ds_rows delta[2]           # (rows, widest), taken in turn
+    cdef char *transposed           # (outputs, inputs) of the layer at work
+    cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
+    cdef double *row_loss           # (rows,)
+    cdef ds_rows batch_x, batch_y
+    cdef int64_t *batch_labels
+    cdef char *batch_weight
+    cdef list _arrays
+
+    def __cinit__(self, Plan plan, Py_ssize_t rows, bint training):
+        cdef Py_ssize_t i, largest = 0
+        cdef Layer *layer
+        self.plan, self.rows, self.training, self._arrays = plan, rows, training, []
+        self.z = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
+        self.y = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
+        if self.z == NULL or self.y == NULL:
+            raise MemoryError
+        self.row = self.take(plan.widest, plan.itemsize)
+        self.row_loss = <double *>self.take(rows, sizeof(double))
+        for i in range(plan.n_layers):
+            layer = &plan.layers[i]
+            largest = max(largest, layer.inputs * layer.outputs)
+            if training:
+                self.y[i] = self.block(layer.outputs)
+                if layer.reads_input:
+                    self.z[i] = self.block(layer.outputs)
+            else:
+                self.y[i] = self.block(plan.widest) if i < 2 else self.y[i - 2]
+        if training:
+            self.delta[0] = self.block(plan.widest)
+            self.delta[1] = self.block(plan.widest)
+            self.transposed = self.take(largest, plan.itemsize)
+            self.batch_x = self.block(plan.inputs)
+            self.batch_y = self.block(plan.outputs)
+            self.batch_labels = <int64_t *>self.take(rows, sizeof(int64_t))
+            self.batch_weight = self.take(rows, plan.itemsize)
+
+    def __dealloc__(self):
+        free(self.z)
+        free(self.y)
+
+    cdef char *take(self, Py_ssize_t count, Py_ssize_t itemsize) except NULL:
+        """Memory for `count` items, 64-byte aligned; pages that are never touched cost nothing."""
+        cdef char[::1] array = np.zeros(count * itemsize + 64, dtype=np.int8)
+        self._arrays.append(array)
+        return &array[0] + (64 - <size_t>&array[0] % 64) % 64
+
+    cdef ds_rows block(self, Py_ssize_t width) except *:
+        """A block (rows, width).  Rows wider than a cache line are padded to whole lines, and off
+        multiples of 2 kB, where the rows of a column would fall on the same few cache sets."""
+        cdef ds_rows block
+        cdef Py_ssize_t line = 64 // self.plan.itemsize
+        block.stride = width
+        if width > line:
+            block.stride = (width + line - 1) // line * line
+            if block.stride * self.plan.itemsize % 2048 == 0:
+                block.stride += line
+        block.data = self.take(self.rows * block.stride, self.plan.itemsize)
+        return block
+
+
+# ---- Pointers ----
+
+
+cdef inline char *_at(const void *base, Py_ssize_t offset, Plan plan) noexcept nogil:
+    return <char *>base + offset * plan.itemsize
+
+
+cdef inline ds_rows _rows_from(ds_rows block, Py_ssize_t first, Plan plan) noexcept nogil:
+    """The rows of a block from `first` on."""
+    if block.data != NULL:
+        block.data = _at(block.data, first * block.stride, plan)
+    return block
+
+
+cdef inline Py_ssize_t _blocks(Py_ssize_t rows, Py_ssize_t block_rows) noexcept nogil:
+    return (rows + block_rows - 1) // block_rows
+
+
+# ---- Threads: the part of a task that one thread does ----
+
+
+cdef inline int _parts(double flops, int threads) noexcept nogil:
+    """How many threads a piece of work is worth: the cost model."""
+    cdef int worth = <int>min(flops / FLOPS_PER_THREAD, <double>threads)
+    return max(worth, 1)
+
+
+cdef struct ProductTask:
+    const ds_kernels *kernels
+    ds_product whole
+    bint by_columns
+
+
+cdef void _product_part(void *context, int part, int parts) noexcept nogil:
+    cdef const ProductTask *task = <const ProductTask *>context
+    cdef ds_product product = task.whole
+    cdef Py_ssize_t strip = task.kernels.strip, rows = product.row_end, strips
+    if task.by_columns:
+        strips = (product.col_end + strip - 1) // strip
+        product.col_begin = strips * part // parts * strip
+        product.col_end = min(strips * (part + 1) // parts * strip, product.col_end)
+    else:
+        product.row_begin = rows * part // parts
+        product.row_end = rows * (part + 1) // parts
+    task.kernels.product(&product)
+
+
+cdef void _run_product(
+    Plan plan, ds_product *product, bint by_columns, int threads
+) noexcept nogil:
+    """The whole product, cut by rows, or by columns, for as many threads as it is worth."""
+    cdef ProductTask task
+    product.row_begin, product.col_begin = 0, 0
+    task.kernels, task.whole, task.by_columns = plan.kernels, product[0], by_columns
+    cdef double flops = 2.0 * product.row_end * product.col_end * product.depth
+    parallel(_product_part, &task, _parts(flops, threads))
+
+
+# Work on the rows of a layer's activations: an activation, a derivative, a loss.
+cdef struct RowsTask:
+    const ds_kernels *kernels
+    const Layer *layer
+    Py_ssize_t rows, itemsize
+    ds_rows z, y, delta
+    int loss
+    ds_rows target
+    const char *weight
+    double scale
+    double *row_loss
+
+
+cdef inline ds_rows _shifted(ds_rows block, Py_ssize_t first, Py_ssize_t itemsize) noexcept nogil:
+    """The rows of a block from `first` on; a block without data stays so."""
+    if block.data != NULL:
+        block.data = <char *>block.data + first * block.stride * itemsize
+    return block
+
+
+cdef void _activation_part(void *context, int part, int parts) noexcept nogil:
+    cdef const RowsTask *task = <const RowsTask *>context
+    cdef Py_ssize_t first = task.rows * part // parts, end = task.rows * (part + 1) // parts
+    cdef ds_rows y = _shifted(task.y, first, task.itemsize)
+    task.kernels.activations[task.layer.activation](
+        end - first, task.layer.outputs, y, y, task.layer.alpha)
+
+
+cdef void _derivative_part(void *context, int part, int parts) noexcept nogil:
+    cdef const RowsTask *task = <const RowsTask *>context
+    cdef Py_ssize_t first = task.rows * part // parts, end = task.rows * (part + 1) // parts
+    task.kernels.derivatives[task.layer.activation](
+        end - first, task.layer.outputs, _shifted(task.z, first, task.itemsize),
+        _shifted(task.y, first, task.itemsize), _shifted(task.delta, first, task.itemsize),
+        task.layer.alpha)
+
+
+cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
+    cdef const RowsTask *task = <const RowsTask *>context
+    cdef Py_ssize_t first = task.rows * part // parts, end = task.rows * (part + 1) // parts
+    cdef Py_ssize_t target_size = 8 if loss_takes_labels(task.loss) else task.itemsize
+    cdef const char *weight = NULL
+    if task.weight != NULL:
+        weight = task.weight + first * task.itemsize
+    task.kernels.losses[task.loss](
+        end - first, task.layer.outputs, _shifted(task.y, first, task.itemsize),
+        _shifted(task.target, first, target_size), weight, task.scale, task.row_loss + first,
+        _shifted(task.delta, first, task.itemsize))
+
+
+cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
+    cdef double flops = FLOPS_PER_ELEMENT * task.rows * task.layer.outputs
+    parallel(part, task, _parts(flops, threads))
+
+
+cdef RowsTask _rows_task(
+    Plan plan, Workspace ws, Py_ssize_t layer, Py_ssize_t rows
+) noexcept nogil:
+    """A task on the rows of one layer's activations."""
+    cdef RowsTask task
+    task.kernels, task.layer, task.rows = plan.kernels, &plan.layers[layer], rows
+    task.itemsize = plan.itemsize
+    task.z, task.y = ws.z[layer], ws.y[layer]
+    return task
+
+
+# ---- Signals: Ctrl-C is seen while the GIL is released ----
+
+
+cdef struct Watch:
+    bint enabled    # only the main thread receives signals
+    double work     # flops since the clock was read
+    double seen     # when signals were last looked for (seconds)
+
+
+cdef double _now() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + 1e-9 * now.tv_nsec
+
+
+cdef Watch _new_watch():
+    cdef Watch watch
+    watch.enabled = threading.current_thread() is threading.main_thread()
+    watch.work, watch.seen = 0, _now()
+    return watch
+
+
+cdef int _poll(Watch *watch, double flops) noexcept nogil:
+    """Look for signals now and then; INTERRUPTED when a handler raised."""
+    cdef double now
+    cdef int raised
+    if not watch.enabled:
+        return OK
+    watch.work += flops
+    if watch.work < FLOPS_PER_CLOCK:
+        return OK
+    watch.work = 0
+    now = _now()
+    if now - watch.seen < SIGNAL_INTERVAL:
+        return OK
+    watch.seen = now
+    with gil:
+        raised = PyErr_CheckSignals()
+    return INTERRUPTED if raised else OK
+
+
+cdef int _propagate(int status) except -1:
+    """Status of a run; raises what `_poll` found."""
+    return status   # INTERRUPTED is -1 and the exception is set
+
+
+# ---- Forward ----
+
+
+cdef const char *_bias_row(
+    Plan plan, const Layer *layer, const char *parameters, Workspace ws
+) noexcept nogil:
+    """The bias as a row (outputs,), or NULL; a shared bias is spread out in the workspace."""
+    cdef const char *bias = _at(parameters, layer.bias, plan)
+    cdef Py_ssize_t j
+    if layer.bias_count == 0:
+        return NULL
+    if layer.bias_count == layer.outputs:
+        return bias
+    for j in range(layer.outputs):
+        memcpy(_at(ws.row, j, plan), bias, plan.itemsize)
+    return ws.row
+
+
+cdef void _forward_layer(
+    Plan plan, Py_ssize_t l, const char *parameters, ds_rows x, Py_ssize_t rows,
+    Workspace ws, bint activate, int threads,
+) noexcept nogil:
+    """y = f(x W + b) of one layer: x (rows, inputs), y (rows, outputs).  With `activate` false,
+    y is the net input."""
+    cdef Layer *layer = &plan.layers[l]
+    cdef ds_product product
+    cdef ds_activation_finish finish
+    cdef RowsTask task
+    cdef ds_rows out = ws.z[l] if activate and ws.z[l].data != NULL else ws.y[l]
+    product.row_end, product.col_end, product.depth = rows, layer.outputs, layer.inputs
+    product.a, product.a_row, product.a_depth = x.data, x.stride, 1
+    product.b, product.b_depth = _at(parameters, layer.weights, plan), layer.outputs
+    product.b_strip = plan.kernels.strip
+    product.start, product.start_row = _bias_row(plan, layer, parameters, ws), 0
+    product.c, product.c_row = out.data, out.stride
+    product.finish, product.context = NULL, NULL
+    if activate and layer.activation != DS_ACTIVATION_identity and not layer.rowwise:
+        finish.activation = plan.kernels.activations[layer.activation]
+        finish.y, finish.alpha = ws.y[l], layer.alpha
+        product.finish, product.context = plan.kernels.finish_activation, &finish
+    _run_product(plan, &product, False, threads)
+    if activate and layer.rowwise:
+        task = _rows_task(plan, ws, l, rows)
+        _run_rows(_activation_part, &task, threads)
+
+
+cdef int _forward(
+    Plan plan, const char *parameters, ds_rows x, Py_ssize_t rows, Workspace ws,
+    bint activate_last, int threads, Watch *watch,
+) noexcept nogil:
+    """All layers; the outputs are in ws.y of the last."""
+    cdef Py_ssize_t l
+    for l in range(plan.n_layers):
+        _forward_layer(plan, l, parameters, x, rows, ws,
+                       activate_last or l < plan.n_layers - 1, threads)
+        x = ws.y[l]
+        if _poll(watch, 2.0 * rows * plan.layers[l].inputs * plan.layers[l].outputs) != OK:
+            return INTERRUPTED
+    return OK
+
+
+# ---- Backward ----
+
+
+# One optimiser step: where its gradient goes and what is done with it.
+cdef struct Step:
+    bint fused                  # the update is the gradient product's epilogue
+    char *parameters
+    char *gradients             # unless fused
+    bint accumulate             # add to the gradients: a further block of the same batch
+    ds_update_finish update     # of the whole parameter vector
+
+
+cdef void _delta(
+    Plan plan, Py_ssize_t l, const char *parameters, ds_rows delta, Py_ssize_t rows,
+    Workspace ws, ds_rows out, int threads,
+) noexcept nogil:
+    """out (rows, inputs) = delta (rows, outputs) times the transposed weights of layer l, times
+    the derivative of the layer before, if there is one."""
+    cdef Layer *layer = &plan.layers[l]
+    cdef ds_rows weights, transposed
+    cdef ds_product product
+    cdef ds_derivative_finish finish
+    cdef RowsTask task
+    cdef Layer *before = &plan.layers[l - 1] if l > 0 else NULL
+    weights.data, weights.stride = _at(parameters, layer.weights, plan), layer.outputs
+    transposed.data, transposed.stride = ws.transposed, layer.inputs
+    plan.kernels.transpose(layer.inputs, layer.outputs, weights, transposed)
+    product.row_end, product.col_end, product.depth = rows, layer.inputs, layer.outputs
+    product.a, product.a_row, product.a_depth = delta.data, delta.stride, 1
+    product.b, product.b_depth = transposed.data, transposed.stride
+    product.b_strip = plan.kernels.strip
+    product.start, product.start_row = NULL, 0
+    product.c, product.c_row = out.data, out.stride
+    product.finish, product.context = NULL, NULL
+    if before and before.activation != DS_ACTIVATION_identity and not before.rowwise:
+        finish.derivative = plan.kernels.derivatives[before.activation]
+        finish.z, finish.y, finish.alpha = ws.z[l - 1], ws.y[l - 1], before.alpha
+        product.finish, product.context = plan.kernels.finish_derivative, &finish
+    _run_product(plan, &product, False, threads)
+    if before and before.rowwise:
+        task = _rows_task(plan, ws, l - 1, rows)
+        task.delta = out
+        _run_rows(_derivative_part, &task, threads)
+
+
+cdef void _weight_gradient(
+    Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Step *step,
+    int threads,
+) noexcept nogil:
+    """x (rows, inputs) transposed times delta (rows, outputs): stored, or used up by the update."""
+    cdef ds_product product
+    cdef ds_update_finish finish
+    cdef bint by_columns = layer.outputs > layer.inputs
+    product.row_end, product.col_end, product.depth = layer.inputs, layer.outputs, rows
+    product.a, product.a_row, product.a_depth = x.data, 1, x.stride
+    product.b, product.b_depth, product.b_strip = delta.data, delta.stride, plan.kernels.strip
+    product.start, product.start_row = NULL, layer.outputs
+    product.c, product.c_row = NULL, layer.outputs
+    product.finish, product.context = NULL, NULL
+    if step.fused:
+        finish = _update_at(plan, &step.update, layer.weights, layer.outputs)
+        product.finish, product.context = plan.kernels.finish_update, &finish
+    else:
+        product.c = _at(step.gradients, layer.weights, plan)
+        if step.accumulate:
+            product.start = product.c
+    _run_product(plan, &product, by_columns, threads)
+
+
+cdef ds_update_finish _update_at(
+    Plan plan, const ds_update_finish *whole, Py_ssize_t offset, Py_ssize_t stride
+) noexcept nogil:
+    """The update of the block of parameters that starts at `offset`."""
+    cdef ds_update_finish part = whole[0]
+    part.parameters, part.stride = _at(whole.parameters, offset, plan), stride
+    if whole.state_1 != NULL:
+        part.state_1 = _at(whole.state_1, offset, plan)
+    if whole.state_2 != NULL:
+        part.state_2 = _at(whole.state_2, offset, plan)
+    return part
+
+
+cdef void _bias_gradient(
+    Plan plan, const Layer *layer, ds_rows delta, Py_ssize_t rows, Workspace ws, Step *step
+) noexcept nogil:
+    """The column sums of delta (rows, outputs), or for a shared bias the sum of those."""
+    cdef ds_rows sums
+    cdef ds_update_finish finish
+    cdef char *stored = NULL
+    cdef const char *start = NULL
+    if layer.bias_count == 0:
+        return
+    sums.data, sums.stride = ws.row, 1
+    if not step.fused:
+        stored = _at(step.gradients, layer.bias, plan)
+        if step.accumulate:
+            start = stored
+    if layer.bias_count == layer.outputs:
+        if stored != NULL:
+            sums.data = stored
+        plan.kernels.column_sums(rows, layer.outputs, delta, start, sums.data)
+    else:
+        # the outputs' sums stand below each other: a column of `outputs` rows
+        plan.kernels.column_sums(rows, layer.outputs, delta, NULL, ws.row)
+        plan.kernels.column_sums(
+            layer.outputs, 1, sums, start, stored if stored != NULL else ws.row)
+    if step.fused:
+        finish = _update_at(plan, &step.update, layer.bias, layer.bias_count)
+        sums.stride = layer.bias_count
+        plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, sums)
+
+
+cdef int _backward(
+    Plan plan, ds_rows x, Py_ssize_t rows, Workspace ws, Step *step, ds_rows input_gradient,
+    int threads, Watch *watch,
+) noexcept nogil:
+    """From the last layer's delta (in ws.delta[0]) to all gradients or updates, and to dE/dx if
+    `input_gradient` has data.  The delta of the layer before is taken before the weights change."""
+    cdef Py_ssize_t l, taken = 0
+    cdef ds_rows delta, before, layer_input
+    cdef Layer *layer
+    cdef double flops
+    for l in range(plan.n_layers - 1, -1, -1):
+        layer = &plan.layers[l]
+        layer_input = ws.y[l - 1] if l > 0 else x
+        delta, before = ws.delta[taken], ws.delta[1 - taken]
+        if l == 0:
+            before = input_gradient
+        if before.data != NULL:
+            _delta(plan, l, step.parameters, delta, rows, ws, before, threads)
+        _weight_gradient(plan, layer, layer_input, delta, rows, step, threads)
+        _bias_gradient(plan, layer, delta, rows, ws, step)
+        taken = 1 - taken
+        flops = 4.0 * rows * layer.inputs * layer.outputs
+        # a fused step has begun to change the weights: it is seen through
+        if not step.fused and _poll(watch, flops) != OK:
+            return INTERRUPTED
+    return OK
+
+
+# ---- Loss ----
+
+
+cdef double _loss(
+    Plan plan, Workspace ws, Py_ssize_t rows, int loss, ds_rows target, const char *weight,
+    double scale, ds_rows delta, int threads,
+) noexcept nogil:
+    """The sum of the rows' losses, in order; with data in `delta`, it becomes scale times the
+    gradient by the last layer's net input."""
+    cdef Py_ssize_t i, last = plan.n_layers - 1
+    cdef Layer *layer = &plan.layers[last]
+    cdef RowsTask task = _rows_task(plan, ws, last, rows)
+    cdef double total = 0
+    task.loss, task.target, task.weight, task.scale = loss, target, weight, scale
+    task.row_loss, task.delta = ws.row_loss, delta
+    _run_rows(_loss_part, &task, threads)
+    for i in range(rows):
+        total += ws.row_loss[i]
+    if (delta.data != NULL and loss_output(loss) == DS_ACTIVATION_none
+            and layer.activation != DS_ACTIVATION_identity):
+        _run_rows(_derivative_part, &task, threads)
+    return total
+
+
+# ---- From Python's arrays ----
+
+
+cdef ds_rows _matrix(Plan plan, object array, bint writable=False) except *:
+    """The rows of a 2-d array of the plan's type whose columns are contiguous."""
+    cdef const float[:, :] single
+    cdef const double[:, :] double_
+    cdef ds_rows block
+    if writable and not array.flags.writeable:
+        raise ValueError("the array to write to is read-only")
+    if plan.float_bits == 32:
+        single = array
+        block.data = <void *>&single[0, 0]
+        block.stride = single.strides[0] // 4
+    else:
+        double_ = array
+        block.data = <void *>&double_[0, 0]
+        block.stride = double_.strides[0] // 8
+    return block
+
+
+cdef char *_vector(Plan plan, object array, bint writable=False) except? NULL:
+    """The elements of a contiguous 1-d array of the plan's type; NULL for None."""
+    cdef const float[::1] single
+    cdef const double[::1] double_
+    if array is None:
+        return NULL
+    if writable and not array.flags.writeable:
+        raise ValueError("the array to write to is read-only")
+    if plan.float_bits == 32:
+        single = array
+        return <char *>&single[0]
+    double_ = array
+    return <char *>&double_[0]
+
+
+def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
+    """out (rows, outputs) = the network's outputs for x (rows, inputs), block after block."""
+    cdef const char *p = _vector(plan, parameters)
+    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
+    cdef Py_ssize_t block, first, rows, n = x.shape[0], last = plan.n_layers - 1
+    cdef ds_rows own = ws.y[last]
+    cdef Watch watch = _new_watch()
+    cdef int status = OK
+    with nogil:
+        for block in range(_blocks(n, ws.rows)):
+            first = block * ws.rows
+            rows = min(ws.rows, n - first)
+            ws.y[last] = _rows_from(target, first, plan)
+            status = _forward(plan, p, _rows_from(source, first, plan), rows, ws, True, threads,
+                              &watch)
+            if status != OK:
+                break
+        ws.y[last] = own
+    _propagate(status)
+
+
+def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
+    """A forward pass that keeps what `backward` needs in a training workspace; x is copied there."""
+    cdef const char *p = _vector(plan, parameters)
+    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
+    cdef Py_ssize_t n = x.shape[0]
+    cdef Watch watch = _new_watch()
+    cdef int status
+    with nogil:
+        _copy_rows(plan, source, NULL, 0, n, plan.inputs * plan.itemsize, ws.batch_x)
+        status = _forward(plan, p, ws.batch_x, n, ws, True, threads, &watch)
+        _copy_rows(plan, ws.y[plan.n_layers - 1], NULL, 0, n, plan.outputs * plan.itemsize, target)
+    _propagate(status)
+
+
+def backward(
+    Plan plan, parameters, d_out, gradients, d_x, Workspace ws, int threads, bint accumulate
+) -> None:
+    """From dE/doutputs (rows, outputs) of the last `forward` to all gradients and dE/dx."""
+    cdef ds_rows source = _matrix(plan, d_out), target = _matrix(plan, d_x, writable=True)
+    cdef Py_ssize_t n = d_out.shape[0], last = plan.n_layers - 1
+    cdef Watch watch = _new_watch()
+    cdef Step step
+    cdef RowsTask task
+    cdef int status
+    step.fused, step.accumulate = False, accumulate
+    step.parameters = _vector(plan, parameters)
+    step.gradients = _vector(plan, gradients, writable=True)
+    with nogil:
+        _copy_rows(plan, source, NULL, 0, n, plan.outputs * plan.itemsize, ws.delta[0])
+        if plan.layers[last].activation != DS_ACTIVATION_identity:
+            task = _rows_task(plan, ws, last, n)
+            task.delta = ws.delta[0]
+            _run_rows(_derivative_part, &task, threads)
+        status = _backward(plan, ws.batch_x, n, ws, &step, target, threads, &watch)
+    _propagate(status)
+
+
+# ---- Mini-batches ----
+
+
+cdef void _copy_rows(
+    Plan plan, ds_rows source, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+    Py_ssize_t row_bytes, ds_rows target,
+) noexcept nogil:
+    """Rows order[first:first + rows] of the source (order NULL: in sequence), one after another."""
+    cdef Py_ssize_t i, from_row
+    for i in range(rows):
+        from_row = order[first + i] if order != NULL else first + i
+        memcpy(_at(target.data, i * target.stride, plan),
+               _at(source.data, from_row * source.stride, plan), row_bytes)
+
+
+cdef class Dataset:
+    """Rows to train or evaluate on: x (n, inputs), targets (n, outputs) or labels (n,), weights
+    (n,) or None, of the plan's type.  Holds the arrays; copies nothing."""
+
+    cdef readonly Py_ssize_t rows
+    cdef readonly object arrays
+    cdef Plan _plan
+    cdef ds_rows x, y
+    cdef const int64_t *labels
+    cdef const char *weight
+
+    def __init__(self, Plan plan, x, y, weight):
+        cdef const int64_t[::1] labels
+        self.rows, self.arrays = x.shape[0], (x, y, weight)
+        self.x = _matrix(plan, x)
+        if y.ndim == 1:
+            labels = y
+            self.labels = &labels[0]
+        else:
+            self.y = _matrix(plan, y)
+        self.weight = _vector(plan, weight)
+        self._plan = plan
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the targets are class labels."""
+        return self.labels != NULL
+
+    def take(self, rows) -> Dataset:
+        """A data set of some rows, copied."""
+        return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
+
+
+# Some rows of a data set: in place, or gathered into the workspace.
+cdef struct Batch:
+    ds_rows x, target
+    const char *weight
+
+
+cdef Batch _batch(
+    Plan plan, Dataset data, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+    Workspace ws,
+) noexcept nogil:
+    cdef Batch batch
+    cdef Py_ssize_t i
+    if order == NULL:
+        batch.x = _rows_from(data.x, first, plan)
+        batch.target = _rows_from(data.y, first, plan)
+        if data.labels != NULL:
+            batch.target.data, batch.target.stride = <void *>(data.labels + first), 1
+        batch.weight = NULL
+        if data.weight != NULL:
+            batch.weight = _at(data.weight, first, plan)
+        return batch
+    _copy_rows(plan, data.x, order, first, rows, plan.inputs * plan.itemsize, ws.batch_x)
+    batch.x = ws.batch_x
+    if data.labels != NULL:
+        for i in range(rows):
+            ws.batch_labels[i] = data.labels[order[first + i]]
+        batch.target.data, batch.target.stride = ws.batch_labels, 1
+    else:
+        _copy_rows(plan, data.y, order, first, rows, plan.outputs * plan.itemsize, ws.batch_y)
+        batch.target = ws.batch_y
+    batch.weight = NULL
+    if data.weight != NULL:
+        for i in range(rows):
+            memcpy(_at(ws.batch_weight, i, plan), _at(data.weight, order[first + i], plan),
+                   plan.itemsize)
+        batch.weight = ws.batch_weight
+    return batch
+
+
+def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int threads) -> float:
+    """The sum of the rows' losses."""
+    cdef const char *p = _vector(plan, parameters)
+    cdef Py_ssize_t block, first, rows
+    cdef Watch watch = _new_watch()
+    cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+    cdef Batch batch
+    cdef ds_rows no_delta
+    cdef double total = 0
+    cdef int status = OK
+    no_delta.data, no_delta.stride = NULL, 0
+    with nogil:
+        for block in range(_blocks(data.rows, ws.rows)):
+            first = block * ws.rows
+            rows = min(ws.rows, data.rows - first)
+            batch = _batch(plan, data, NULL, first, rows, ws)
+            status = _forward(plan, p, batch.x, rows, ws, activate, threads, &watch)
+            if status != OK:
+                break
+            total += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
+    _propagate(status)
+    return total
+
+
+# ---- Descent ----
+
+
+cdef class Descent:
+    """Gradient descent on a network's parameters: an optimiser and its state.
+
+    `parameters` is a flat array of the plan's type, `state` is (states, parameters); `hyper` begins
+    with the learning rate.  `steps` counts the updates made.
+    """
+
+    cdef readonly Plan plan
+    cdef readonly object parameters, gradients, state
+    cdef readonly int optimizer
+    cdef public int64_t steps
+    cdef Workspace ws
+    cdef char *_parameters
+    cdef char *_gradients
+    cdef char *_states[2]
+    cdef double _hyper[DS_MAX_HYPER]
+    cdef double _coefficients[DS_MAX_COEFFICIENTS]
+    cdef int _overflow
+
+    def __init__(self, Plan plan, parameters, state, int optimizer, hyper):
+        cdef Py_ssize_t i
+        self.plan, self.parameters, self.state = plan, parameters, state
+        self.optimizer = optimizer
+        self._parameters = _vector(plan, parameters, writable=True)
+        for i in range(optimizer_states(optimizer)):
+            self._states[i] = _vector(plan, state[i], writable=True)
+        for i in range(DS_MAX_COEFFICIENTS):
+            self._coefficients[i] = 0
+        for i in range(len(hyper)):
+            self._hyper[i] = hyper[i]
+
+    @property
+    def learning_rate(self) -> float:
+        return self._hyper[0]
+
+    @learning_rate.setter
+    def learning_rate(self, double value):
+        self._hyper[0] = value
+
+    def needs_gradients(self, Py_ssize_t batch_rows) -> bool:
+        """Whether steps of so many rows keep their gradients until the end."""
+        return not _is_fused(self.plan, batch_rows)
+
+    def keep_gradients(self, gradients) -> None:
+        """The flat array to keep gradients in."""
+        self.gradients = gradients
+        self._gradients = _vector(self.plan, gradients, writable=True)
+
+    def reserve(self, Py_ssize_t batch_rows) -> None:
+        """Make the workspace for batches of so many rows."""
+        cdef Py_ssize_t rows = min(batch_rows, self.plan.block_rows)
+        if self.ws is None or self.ws.rows < rows:
+            self.ws = Workspace(self.plan, rows, True)
+
+    cdef Step begin(self, bint fused) noexcept nogil:
+        """A step on the whole parameter vector, with the coefficients of its number."""
+        cdef Step step
+        step.fused, step.accumulate = fused, False
+        step.parameters, step.gradients = self._parameters, self._gradients
+        step.update.update = self.plan.kernels.updates[self.optimizer]
+        step.update.parameters = self._parameters
+        step.update.state_1, step.update.state_2 = self._states[0], self._states[1]
+        step.update.stride = self.plan.parameters
+        self.plan.kernels.prepares[self.optimizer](
+            self._hyper, self.steps + 1, self._coefficients)
+        step.update.coefficients = self._coefficients
+        self._overflow = 0
+        step.update.overflow = &self._overflow
+        return step
+
+    cdef int finish(self, Step *step) noexcept nogil:
+        """Make the update unless it was fused, and count the step."""
+        cdef ds_rows gradients
+        if not step.fused:
+            gradients.data, gradients.stride = self._gradients, self.plan.parameters
+            self.plan.kernels.finish_update(
+                &step.update, 0, 0, 1, self.plan.parameters, gradients)
+        self.steps += 1
+        return OVERFLOW if self._overflow else OK
+
+    cdef int step(
+        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        int threads, Watch *watch, double *total,
+    ) noexcept nogil:
+        """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
+        cdef Step step = self.begin(_is_fused(self.plan, rows))
+        cdef int status = self.accumulate(
+            data, loss, order, first, rows, &step, threads, watch, total)
+        return self.finish(&step) if status == OK else status
+
+    cdef int accumulate(
+        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        Step *step, int threads, Watch *watch, double *total,
+    ) noexcept nogil:
+        """The gradients of one mini-batch, block by block; used up on the way by a fused step."""
+        cdef Py_ssize_t blocks = _blocks(rows, self.ws.rows), b, begin, count
+        cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+        cdef Batch batch
+        cdef ds_rows no_input_gradient
+        cdef double block_loss
+        no_input_gradient.data, no_input_gradient.stride = NULL, 0
+        for b in range(blocks):
+            begin = rows * b // blocks
+            count = rows * (b + 1) // blocks - begin
+            batch = _batch(self.plan, data, order, first + begin, count, self.ws)
+            if _forward(self.plan, self._parameters, batch.x, count, self.ws, activate, threads,
+                        watch) != OK:
+                return INTERRUPTED
+            block_loss = _loss(self.plan, self.ws, count, loss, batch.target, batch.weight,
+                               1.0 / rows, self.ws.delta[0], threads)
+            if not isfinite(block_loss):
+                return LOSS_NOT_FINITE
+            total[0] += block_loss
+            step.accumulate = b > 0
+            if _backward(self.plan, batch.x, count, self.ws, step, no_input_gradient, threads,
+                         watch) != OK:
+                return INTERRUPTED
+        return OK
+
+    def train(
+        self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads
+    ) -> tuple[int, float]:
+        """One epoch: a step for each `batch_rows` rows of the order (None: all rows in sequence).
+        Returns a status and the sum of the rows' losses."""
+        cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
+        cdef Py_ssize_t n = order.shape[0] if order is not None else data.rows
+        cdef Py_ssize_t b, first, rows
+        cdef Watch watch = _new_watch()
+        cdef double total = 0
+        cdef int status = OK
+        if self._gradients == NULL and self.needs_gradients(batch_rows):
+            raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
+        self.reserve(batch_rows)
+        with nogil:
+            for b in range(_blocks(n, batch_rows)):
+                first = b * batch_rows
+                rows = min(batch_rows, n - first)
+                status = self.step(data, loss, rows_in_order, first, rows, threads, &watch, &total)
+                if status != OK:
+                    break
+        return _propagate(status), total
+
+    def compute_gradients(self, Dataset data, int loss, int threads) -> tuple[int, float]:
+        """The gradients of all rows as one batch, kept; returns as `train` does."""
+        cdef Watch watch = _new_watch()
+        cdef Step step = self.begin(False)
+        cdef double total = 0
+        cdef int status
+        self.reserve(data.rows)
+        with nogil:
+            status = self.accumulate(data, loss, NULL, 0, data.rows, &step, threads, &watch, &total)
+        return _propagate(status), total
+
+    def update(self) -> int:
+        """One step with the gradients as they stand; returns a status."""
+        cdef Step step = self.begin(False)
+        cdef int status
+        with nogil:
+            status = self.finish(&step)
+        return status
+
+
+cdef bint _is_fused(Plan plan, Py_ssize_t rows) noexcept nogil:
+    return rows <= plan.block_rows and rows * plan.flops_per_row <= FUSED_FLOPS
+
+
+STATUS_OK = <int>OK
+STATUS_LOSS_NOT_FINITE = <int>LOSS_NOT_FINITE
+STATUS_OVERFLOW = <int>OVERFLOW

@@ -1,0 +1,109 @@
+"""The C side as Cython sees it.
+
+Only `_kernels` links csrc: two extensions that did would hold two thread pools and two dispatch
+states.  Other extensions cimport the types from here and call the functions at the end.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "downslope.h" nogil:
+    enum:
+        DS_ACTIVATION_none
+        DS_ACTIVATION_identity
+        DS_ACTIVATION_COUNT
+        DS_LOSS_COUNT
+        DS_OPTIMIZER_COUNT
+        DS_ELEMENTARY_COUNT
+        DS_ISA_COUNT
+        DS_LANES
+        DS_MAX_HYPER
+        DS_MAX_COEFFICIENTS
+        DS_MAX_THREADS
+
+    ctypedef struct ds_rows:
+        void *data
+        Py_ssize_t stride
+
+    ctypedef void (*ds_finish_fn)(
+        const void *context, Py_ssize_t i, Py_ssize_t j, Py_ssize_t rows, Py_ssize_t cols,
+        ds_rows tile) noexcept nogil
+
+    ctypedef struct ds_product:
+        Py_ssize_t row_begin, row_end, col_begin, col_end, depth
+        const void *a
+        Py_ssize_t a_row, a_depth
+        const void *b
+        Py_ssize_t b_depth, b_strip
+        const void *start
+        Py_ssize_t start_row
+        void *c
+        Py_ssize_t c_row
+        ds_finish_fn finish
+        const void *context
+
+    ctypedef void (*ds_activation_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows z, ds_rows y, double alpha) noexcept nogil
+    ctypedef void (*ds_derivative_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows z, ds_rows y, ds_rows d,
+        double alpha) noexcept nogil
+    ctypedef void (*ds_loss_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows output, ds_rows target, const void *weight,
+        double scale, double *row_loss, ds_rows delta) noexcept nogil
+    ctypedef void (*ds_prepare_fn)(
+        const double *hyper, int64_t step, double *coefficients) noexcept nogil
+    ctypedef int (*ds_update_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, void *parameters, void *state_1,
+        void *state_2, Py_ssize_t stride, const double *coefficients) noexcept nogil
+    ctypedef void (*ds_transpose_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows source, ds_rows target) noexcept nogil
+    ctypedef void (*ds_column_sums_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows block, const void *start,
+        void *sums) noexcept nogil
+    ctypedef void (*ds_product_fn)(const ds_product *product) noexcept nogil
+    ctypedef void (*ds_elementary_fn)(
+        Py_ssize_t n, const void *x, void *y) noexcept nogil
+
+    ctypedef struct ds_activation_finish:
+        ds_activation_fn activation
+        ds_rows y
+        double alpha
+
+    ctypedef struct ds_derivative_finish:
+        ds_derivative_fn derivative
+        ds_rows z, y
+        double alpha
+
+    ctypedef struct ds_update_finish:
+        ds_update_fn update
+        void *parameters
+        void *state_1
+        void *state_2
+        Py_ssize_t stride
+        const double *coefficients
+        int *overflow
+
+    ctypedef struct ds_kernels:
+        int isa, float_bits, vector, strip
+        ds_product_fn product
+        ds_finish_fn finish_activation, finish_derivative, finish_update
+        ds_transpose_fn transpose
+        ds_column_sums_fn column_sums
+        ds_activation_fn *activations
+        ds_derivative_fn *derivatives
+        ds_loss_fn *losses
+        ds_prepare_fn *prepares
+        ds_update_fn *updates
+        ds_elementary_fn *elementary
+
+    ctypedef void (*ds_task_fn)(void *context, int part, int parts) noexcept nogil
+
+# What an activation's derivative reads and whether it works row by row; which activation a loss
+# takes the net input of (DS_ACTIVATION_none: it reads outputs) and whether its targets are labels.
+cdef bint activation_reads_input(int code) noexcept nogil
+cdef bint activation_is_rowwise(int code) noexcept nogil
+cdef int loss_output(int code) noexcept nogil
+cdef bint loss_takes_labels(int code) noexcept nogil
+cdef int optimizer_states(int code) noexcept nogil
+
+cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil
+cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil

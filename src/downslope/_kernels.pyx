@@ -1,0 +1,295 @@
+"""The one extension that links csrc: names and codes, dispatch, random numbers, single kernels.
+
+The functions that begin with `run_` reach one kernel of a chosen instruction set each; they exist
+for the tests and the kernel benchmarks.  All take C-contiguous arrays of float32 or float64 and
+write into their last array.
+"""
+
+import os
+
+import numpy as np
+
+cdef extern from "downslope.h" nogil:
+    """
+    #define DS_STRING(name, ...) #name,
+    static const char *const activation_names[] = {DS_ACTIVATIONS(DS_STRING)};
+    static const char *const loss_names[] = {DS_LOSSES(DS_STRING)};
+    static const char *const optimizer_names[] = {DS_OPTIMIZERS(DS_STRING)};
+    static const char *const elementary_names[] = {DS_ELEMENTARY(DS_STRING)};
+    #define DS_READS(name, reads, shape) DS_READS_##reads == DS_READS_INPUT,
+    #define DS_ROWWISE(name, reads, shape) DS_SHAPE_##shape == DS_SHAPE_ROW,
+    #define DS_LOSS_OUTPUT(name, output, targets) DS_ACTIVATION_##output,
+    #define DS_LOSS_LABELS(name, output, targets) DS_TARGETS_##targets == DS_TARGETS_LABELS,
+    #define DS_STATES(name, states) states,
+    static const char reads_input[] = {DS_ACTIVATIONS(DS_READS)};
+    static const char rowwise[] = {DS_ACTIVATIONS(DS_ROWWISE)};
+    static const int loss_outputs[] = {DS_LOSSES(DS_LOSS_OUTPUT)};
+    static const char loss_labels[] = {DS_LOSSES(DS_LOSS_LABELS)};
+    static const int states[] = {DS_OPTIMIZERS(DS_STATES)};
+    """
+    const char *const *activation_names
+    const char *const *loss_names
+    const char *const *optimizer_names
+    const char *const *elementary_names
+    const char *reads_input
+    const char *rowwise
+    const int *loss_outputs
+    const char *loss_labels
+    const int *states
+
+    const char *ds_isa_name(int isa)
+    int ds_isa_available(int isa)
+    int ds_isa_best()
+    const ds_kernels *ds_get_kernels(int isa, int float_bits)
+    void ds_parallel(ds_task_fn task, void *context, int parts)
+    int ds_pool_size()
+    void ds_random_uniform(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
+    void ds_random_normal(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
+    void ds_random_integers(
+        uint64_t seed, uint64_t stream, int64_t bound, Py_ssize_t n, int64_t *out)
+    void ds_random_permutation(uint64_t seed, uint64_t stream, Py_ssize_t n, int64_t *out)
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef bint activation_reads_input(int code) noexcept nogil:
+    return reads_input[code]
+
+
+cdef bint activation_is_rowwise(int code) noexcept nogil:
+    return rowwise[code]
+
+
+cdef int loss_output(int code) noexcept nogil:
+    return loss_outputs[code]
+
+
+cdef bint loss_takes_labels(int code) noexcept nogil:
+    return loss_labels[code]
+
+
+cdef int optimizer_states(int code) noexcept nogil:
+    return states[code]
+
+
+cdef dict _codes(const char *const *names, int count):
+    return {names[code].decode(): code for code in range(count)}
+
+
+#: Codes of the C side by name; the order is that of the lists in downslope.h.
+ACTIVATIONS = _codes(activation_names, DS_ACTIVATION_COUNT)
+LOSSES = _codes(loss_names, DS_LOSS_COUNT)
+OPTIMIZERS = _codes(optimizer_names, DS_OPTIMIZER_COUNT)
+ELEMENTARY = _codes(elementary_names, DS_ELEMENTARY_COUNT)
+ISAS = {ds_isa_name(isa).decode(): isa for isa in range(DS_ISA_COUNT)}
+MAX_THREADS = DS_MAX_THREADS
+OPTIMIZER_STATES = {name: states[code] for name, code in OPTIMIZERS.items()}
+
+
+def available_isas() -> list[str]:
+    """The instruction sets that this build holds and this CPU runs, plainest first."""
+    return [name for name, isa in ISAS.items() if ds_isa_available(isa)]
+
+
+cdef int _choose_isa() except -1:
+    """The instruction set of this process: DOWNSLOPE_ISA, or the widest available."""
+    name = os.environ.get("DOWNSLOPE_ISA", "")
+    if not name:
+        return ds_isa_best()
+    if name not in available_isas():
+        reason = "this CPU or build has no such kernels" if name in ISAS else "no such name"
+        raise ImportError(
+            f"DOWNSLOPE_ISA={name!r}: {reason}; choose one of {', '.join(available_isas())}, "
+            "or unset it to take the widest"
+        )
+    return ISAS[name]
+
+
+cdef int _isa = _choose_isa()
+
+
+def active_isa() -> str:
+    """The instruction set whose kernels this process uses."""
+    return ds_isa_name(_isa).decode()
+
+
+cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil:
+    return ds_get_kernels(_isa, float_bits)
+
+
+cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil:
+    ds_parallel(task, context, parts)
+
+
+def pool_size() -> int:
+    """Threads that the pool holds now, the caller's own not counted."""
+    return ds_pool_size()
+
+
+# ---- Random numbers: element i of a stream is a function of (seed, stream, i) ----
+
+
+def random_uniform(uint64_t seed, uint64_t stream, Py_ssize_t n):
+    """`n` float64 numbers, uniform in [0, 1)."""
+    cdef double[::1] out = np.empty(n)
+    if n > 0:
+        with nogil:
+            ds_random_uniform(seed, stream, n, &out[0])
+    return out.base
+
+
+def random_normal(uint64_t seed, uint64_t stream, Py_ssize_t n):
+    """`n` float64 numbers, standard normal."""
+    cdef double[::1] out = np.empty(n)
+    if n > 0:
+        with nogil:
+            ds_random_normal(seed, stream, n, &out[0])
+    return out.base
+
+
+def random_integers(uint64_t seed, uint64_t stream, int64_t bound, int64_t[::1] out):
+    """Fill `out` with integers drawn uniformly from 0 .. bound - 1, with replacement."""
+    if out.shape[0] > 0:
+        with nogil:
+            ds_random_integers(seed, stream, bound, out.shape[0], &out[0])
+
+
+def random_permutation(uint64_t seed, uint64_t stream, int64_t[::1] out):
+    """Fill `out` with a random order of 0 .. len(out) - 1."""
+    if out.shape[0] > 0:
+        with nogil:
+            ds_random_permutation(seed, stream, out.shape[0], &out[0])
+
+
+# ---- Single kernels, for tests and benchmarks ----
+
+
+cdef const ds_kernels *_table(str isa, int float_bits) except NULL:
+    if isa not in available_isas():
+        raise ValueError(f"instruction set {isa!r} is not available: {available_isas()}")
+    return ds_get_kernels(ISAS[isa], float_bits)
+
+
+cdef ds_rows _block(real[:, ::1] array) noexcept:
+    cdef ds_rows block
+    block.data = &array[0, 0] if array.size else NULL
+    block.stride = array.shape[1]
+    return block
+
+
+def kernel_info(str isa, int float_bits) -> dict:
+    """What the table says of itself: the variant that its functions were compiled as."""
+    cdef const ds_kernels *table = _table(isa, float_bits)
+    return {
+        "isa": ds_isa_name(table.isa).decode(),
+        "float_bits": table.float_bits,
+        "vector": table.vector,
+        "strip": table.strip,
+    }
+
+
+def run_elementary(str isa, str name, real[::1] x, real[::1] out):
+    """out = name(x)."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    cdef int code = ELEMENTARY[name]
+    table.elementary[code](x.shape[0], &x[0] if x.shape[0] else NULL,
+                           &out[0] if x.shape[0] else NULL)
+
+
+def run_activation(str isa, str name, real[:, ::1] z, double alpha, real[:, ::1] out):
+    """out = f(z)."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    cdef int code = ACTIVATIONS[name]
+    table.activations[code](z.shape[0], z.shape[1], _block(z), _block(out), alpha)
+
+
+def run_derivative(
+    str isa, str name, real[:, ::1] z, real[:, ::1] y, double alpha, real[:, ::1] delta
+):
+    """delta = delta * f'(z)."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    cdef int code = ACTIVATIONS[name]
+    table.derivatives[code](z.shape[0], z.shape[1], _block(z), _block(y), _block(delta), alpha)
+
+
+def run_loss(
+    str isa, str name, real[:, ::1] output, target, weight, double scale,
+    double[::1] row_loss, real[:, ::1] delta,
+):
+    """row_loss and delta of a loss; `target` (rows, cols) real or (rows,) int64."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    cdef int code = LOSSES[name]
+    cdef int64_t[::1] labels
+    cdef real[:, ::1] dense
+    cdef real[::1] weights
+    cdef ds_rows targets
+    cdef void *weight_data = NULL
+    if loss_labels[code]:
+        labels = target
+        targets.data, targets.stride = &labels[0], 1
+    else:
+        dense = target
+        targets = _block(dense)
+    if weight is not None:
+        weights = weight
+        weight_data = &weights[0]
+    table.losses[code](output.shape[0], output.shape[1], _block(output), targets, weight_data,
+                       scale, &row_loss[0], _block(delta))
+
+
+def run_update(
+    str isa, str name, double[::1] hyper, int64_t step, real[:, ::1] gradient,
+    real[:, ::1] state_1, real[:, ::1] state_2, real[:, ::1] parameters,
+) -> int:
+    """One optimiser step; returns 1 if an element overflowed and was left as it was."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    cdef int code = OPTIMIZERS[name]
+    cdef double coefficients[8]
+    coefficients[:] = [0.0] * 8
+    table.prepares[code](&hyper[0], step, coefficients)
+    return table.updates[code](
+        gradient.shape[0], gradient.shape[1], _block(gradient), &parameters[0, 0],
+        &state_1[0, 0], &state_2[0, 0], parameters.shape[1], coefficients)
+
+
+def run_transpose(str isa, real[:, ::1] source, real[:, ::1] out):
+    """out = source transposed."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.transpose(source.shape[0], source.shape[1], _block(source), _block(out))
+
+
+def run_column_sums(str isa, real[:, ::1] block, real[::1] out):
+    """out = out + the sums of the columns."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    if out.shape[0]:
+        table.column_sums(block.shape[0], block.shape[1], _block(block), &out[0], &out[0])
+
+
+def run_product(
+    str isa, real[:, ::1] a, real[:, ::1] b, start, real[:, ::1] out, *, bint transpose_a=False
+):
+    """out = start + a @ b, or a.T @ b; `start` is None, a row (cols,) or a block (rows, cols)."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    cdef ds_product product
+    cdef real[:, ::1] first
+    if out.size == 0:
+        return
+    product.row_begin, product.row_end = 0, out.shape[0]
+    product.col_begin, product.col_end = 0, out.shape[1]
+    product.depth = b.shape[0]
+    product.a = _block(a).data
+    product.a_row = 1 if transpose_a else a.shape[1]
+    product.a_depth = a.shape[1] if transpose_a else 1
+    product.b = _block(b).data
+    product.b_depth, product.b_strip = b.shape[1], table.strip
+    product.start, product.start_row = NULL, 0
+    if start is not None:
+        first = np.atleast_2d(start)
+        product.start = &first[0, 0]
+        product.start_row = first.shape[1] if start.ndim == 2 else 0
+    product.c, product.c_row = &out[0, 0], out.shape[1]
+    product.finish, product.context = NULL, NULL
+    with nogil:
+        table.product(&product)

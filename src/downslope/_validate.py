@@ -1,0 +1,219 @@
+"""What comes in from callers: names, counts, arrays.  Every check is made before anything changes.
+
+Arrays leave here as the engine takes them: the network's float type, native byte order, two axes
+with contiguous columns (rows may be apart: a slice of rows is used where it lies), finite.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from downslope.losses import Loss
+
+# Elements looked at in one go: bounds the memory of a check, whatever the size of the data.
+_CHUNK = 1 << 20
+
+
+def choose(what: str, name: object, choices: Iterable[str]) -> str:
+    """`name` if it is one of the choices, else an error that suggests the closest.
+
+    Raises
+    ------
+    TypeError
+        If `name` is not a string.
+    ValueError
+        If it is not one of the choices.
+    """
+    names = list(choices)
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be a name (one of {', '.join(names)}); got {name!r}")
+    if name in names:
+        return name
+    close = difflib.get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"unknown {what} {name!r}; {hint}choose one of: {', '.join(names)}")
+
+
+def as_count(name: str, value: object, *, at_least: int = 1) -> int:
+    """A whole number of at least `at_least`, or an error that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}; got {value!r}")
+    return int(value)
+
+
+def as_number(
+    name: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """A finite number within the bounds given, or an error that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    number = float(value)
+    if not (math.isfinite(number) and above < number < below and number >= at_least):
+        bounds = [("above", above), ("at least", at_least), ("below", below)]
+        wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
+        raise ValueError(f"{name} must be a finite number {wanted}; got {value!r}")
+    return number
+
+
+def as_float_type(dtype: Any) -> np.dtype[Any]:
+    """float32 or float64, or an error."""
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError:
+        resolved = None
+    if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
+    return resolved
+
+
+def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A matrix (rows, columns); copied only where type or layout ask for it.
+
+    Raises
+    ------
+    TypeError
+        If the values are not real numbers.
+    ValueError
+        If the shape is wrong or a value is not finite.
+    """
+    array = as_numeric(name, values)
+    if array.ndim == 1 and columns == 1:
+        array = array.reshape(-1, 1)
+    if array.ndim != 2 or array.shape[1] != columns:
+        hint = ""
+        if array.ndim == 1 and array.size == columns:
+            hint = f"; for a single row give {name}.reshape(1, -1)"
+        elif array.ndim > 2 and math.prod(array.shape[1:]) == columns:
+            hint = f"; flatten the rows: {name}.reshape(len({name}), -1)"
+        raise ValueError(
+            f"{name} must have shape (rows, {columns}); got {_shape_text(array.shape)}{hint}"
+        )
+    return as_finite(name, to_layout(array, dtype))
+
+
+def as_vector(name: str, values: Any, rows: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A finite vector (rows,) of the float type."""
+    array = as_numeric(name, values)
+    if array.shape != (rows,):
+        raise ValueError(
+            f"{name} must have shape ({rows},), one value for each row; "
+            f"got {_shape_text(array.shape)}"
+        )
+    return as_finite(name, to_layout(array.reshape(-1, 1), dtype)).reshape(-1)
+
+
+def as_weights(values: Any, rows: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Sample weights (rows,), finite and not negative; None stays None."""
+    if values is None:
+        return None
+    weights = np.ascontiguousarray(as_vector("sample_weight", values, rows, dtype))
+    if weights.size and weights.min() < 0:
+        raise ValueError(f"sample_weight must not be negative; found {weights.min():g}")
+    return weights
+
+
+def as_targets(
+    name: str, values: Any, rows: int, outputs: int, loss: Loss, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Targets (rows, outputs) of the float type, or labels (rows,) int64 for a loss with labels."""
+    array = as_numeric(name, values)
+    if array.shape[:1] != (rows,):
+        raise ValueError(
+            f"X and {name} must have as many rows; got {rows} and {_shape_text(array.shape)}"
+        )
+    if loss.label_kernel is not None and (array.ndim == 1 or array.shape[1:] == (1,)):
+        return _as_labels(name, array.reshape(-1), outputs)
+    targets = as_rows(name, array, outputs, dtype)
+    if loss.output == "sigmoid" and not _all_chunks(targets, lambda t: (t >= 0).all() and (t <= 1).all()):
+        raise ValueError(f"{name} must lie in [0, 1] for loss {loss.name!r}")
+    if loss.output == "softmax" and not _all_chunks(targets, _are_probabilities):
+        raise ValueError(
+            f"the rows of {name} must be probabilities (not negative, with sum 1) for loss "
+            f"{loss.name!r}; for class labels give integers of shape (rows,)"
+        )
+    return targets
+
+
+def as_numeric(name: str, values: Any) -> NDArray[Any]:
+    """An array of real numbers (or booleans) with at least one axis."""
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise TypeError(f"{name} is a sparse matrix; give a dense one: {name}.toarray()")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a rectangular array: {error}") from None
+    if array.dtype.kind not in "biuf":
+        hint = " (convert it first, for example with .astype(float))" if array.dtype == object else ""
+        raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}{hint}")
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be an array with rows; got the number {array!s}")
+    return array
+
+
+def to_layout(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A 2-d array of the float type with contiguous columns and rows whole elements apart."""
+    item = dtype.itemsize
+    if (
+        array.dtype == dtype
+        and array.dtype.isnative
+        and array.flags.aligned
+        and (array.shape[1] <= 1 or array.strides[1] == item)
+        and (array.shape[0] <= 1 or (array.strides[0] % item == 0 and array.strides[0] > 0))
+    ):
+        return array
+    with np.errstate(over="ignore"):  # what overflows is found by the check that follows
+        return np.ascontiguousarray(array, dtype=dtype)
+
+
+def as_finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself, if all of it is finite."""
+    if not _all_chunks(array, lambda chunk: bool(np.isfinite(chunk).all())):
+        row = next(i for i, values in enumerate(array) if not np.isfinite(values).all())
+        raise ValueError(
+            f"{name} must be finite (no NaN, no infinity, within the range of {array.dtype}); "
+            f"row {row} is not: drop or fill such rows"
+        )
+    return array
+
+
+def _all_chunks(array: NDArray[Any], check: Any) -> bool:
+    """Whether `check` holds for every chunk of rows."""
+    step = max(1, _CHUNK // max(1, array.shape[1]))
+    return all(check(array[i : i + step]) for i in range(0, len(array), step))
+
+
+def _are_probabilities(rows: NDArray[Any]) -> bool:
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3))
+
+
+def _as_labels(name: str, labels: NDArray[Any], outputs: int) -> NDArray[np.int64]:
+    """Class labels as int64, each in 0 .. outputs - 1."""
+    if labels.dtype.kind == "f":
+        raise TypeError(
+            f"class labels in {name} must be integers; got dtype {labels.dtype}: "
+            f"give {name}.astype(int)"
+        )
+    if labels.size and not (0 <= labels.min() and labels.max() < outputs):
+        raise ValueError(
+            f"class labels in {name} must lie in 0 .. {outputs - 1}, one for each output; "
+            f"found {labels.min()} .. {labels.max()}"
+        )
+    return np.ascontiguousarray(labels, dtype=np.int64)
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + (",)" if len(shape) == 1 else ")")

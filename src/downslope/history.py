@@ -1,0 +1,79 @@
+"""What a training run leaves behind: a loss for each epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class History:
+    """The course of a training run.
+
+    Attributes
+    ----------
+    loss : list of float
+        Training loss of each epoch: the mean over its rows, each as it was met, before the update
+        of its batch.
+    val_loss : list of float
+        Validation loss at the end of each epoch; empty without validation data.
+    seconds : float
+        Time spent on training and validation, callbacks not counted.
+
+    Examples
+    --------
+    >>> import downslope as ds, numpy as np
+    >>> net = ds.Network([1, 1], seed=0)
+    >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+    >>> history = net.fit(x, 2 * x + 1, optimizer=ds.SGD(0.1), epochs=5)
+    >>> history.epochs
+    5
+    >>> history.loss[-1] < history.loss[0]
+    True
+    """
+
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs."""
+        return len(self.loss)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch, from 0, with the least validation loss (training loss without validation)."""
+        losses = self.val_loss or self.loss
+        return min(range(len(losses)), key=losses.__getitem__) if losses else None
+
+    def append(self, logs: dict[str, float], seconds: float) -> None:
+        """Add an epoch."""
+        self.loss.append(logs["loss"])
+        if "val_loss" in logs:
+            self.val_loss.append(logs["val_loss"])
+        self.seconds += seconds
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the losses over the epochs; needs matplotlib (extra ``cli``).
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from downslope.plots import plot_history
+
+        return plot_history(self, ax)
+
+    def __repr__(self) -> str:
+        parts = [f"epochs={self.epochs}"]
+        if self.loss:
+            parts.append(f"loss={self.loss[-1]:.6g}")
+        if self.val_loss:
+            parts.append(f"val_loss={self.val_loss[-1]:.6g}, best_epoch={self.best_epoch}")
+        return f"History({', '.join(parts)})"

@@ -1,0 +1,126 @@
+"""What a layer is, before and after it is part of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from downslope._validate import as_count
+from downslope.activations import Activation, as_activation
+from downslope.initializers import Initializer, as_initializer
+
+
+class Dense:
+    """A fully connected layer: ``y = activation(x @ weights + bias)``.
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs, at least 1.
+    activation : str or Activation, default "identity"
+        See `Activation`.
+    weights : str, Initializer or array (inputs, outputs), default "auto"
+        Initial weights: a name (``zeros``, ``uniform``, ``normal``, ``glorot_uniform``,
+        ``glorot_normal``, ``he_uniform``, ``he_normal``), an `Initializer`, or the values.
+        ``"auto"`` is ``he_normal`` for relu and its kin, ``glorot_uniform`` for the others.
+    bias : float or array (outputs,), default 0.0
+        Initial bias; a number when it is shared.
+    use_bias : bool, default True
+        Whether there is a bias at all.
+    shared_bias : bool, default False
+        One number for all units of the layer instead of one for each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is of the wrong kind, unknown, not finite or contradicts another.
+
+    Examples
+    --------
+    >>> import downslope as ds
+    >>> ds.Network(4, [ds.Dense(8, "tanh"), ds.Dense(3, "softmax")], seed=0)
+    Network([4, 8, 3], activation=['tanh'], output='softmax', dtype='float32', seed=0)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Activation = "identity",
+        *,
+        weights: str | Initializer | ArrayLike = "auto",
+        bias: ArrayLike = 0.0,
+        use_bias: bool = True,
+        shared_bias: bool = False,
+    ) -> None:
+        self.units = as_count("units", units)
+        self.activation = as_activation(activation)
+        self.use_bias, self.shared_bias = bool(use_bias), bool(shared_bias)
+        self.weights: Initializer | NDArray[np.float64]
+        if isinstance(weights, str | Initializer):
+            self.weights = as_initializer(weights, self.activation.name)
+        else:
+            self.weights = _given("weights", weights, ndim=2)
+        self.bias = _given("bias", bias)
+        if shared_bias and not use_bias:
+            raise ValueError("shared_bias=True contradicts use_bias=False; drop one of them")
+        if self.bias.ndim > 1 or (self.bias.ndim == 1 and self.bias.size != self.bias_count):
+            raise ValueError(
+                f"bias must be a number or an array of shape ({self.bias_count},), one for each "
+                f"unit; got shape {self.bias.shape}"
+            )
+
+    @property
+    def bias_count(self) -> int:
+        """How many numbers the bias is: `units`, 1 when they share it, 0 without."""
+        return 0 if not self.use_bias else 1 if self.shared_bias else self.units
+
+    def __repr__(self) -> str:
+        extra = "" if self.use_bias else ", use_bias=False"
+        extra += ", shared_bias=True" if self.shared_bias else ""
+        return f"Dense({self.units}, {self.activation.name!r}{extra})"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a network: its shape and views of its parameters.
+
+    Attributes
+    ----------
+    inputs, outputs : int
+        Widths.
+    activation : Activation
+        What is applied to ``x @ weights + bias``.
+    weights : array (inputs, outputs)
+        Writable view into ``network.parameters``.
+    bias : array (outputs,) or (1,) or None
+        Writable view into ``network.parameters``; one number when the units share it, None when
+        there is none.
+    """
+
+    inputs: int
+    outputs: int
+    activation: Activation
+    weights: NDArray[Any]
+    bias: NDArray[Any] | None
+
+    def __repr__(self) -> str:
+        return f"Layer({self.inputs} -> {self.outputs}, {self.activation.name})"
+
+
+def _given(name: str, values: ArrayLike, ndim: int | None = None) -> NDArray[np.float64]:
+    """Initial values that the caller gives, as float64: finite, with `ndim` axes if that matters."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be numbers; got {values!r}") from error
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(
+            f"{name} must be an array (inputs, outputs) or the name of an initializer; "
+            f"got shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite; found NaN or infinity")
+    return array

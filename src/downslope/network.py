@@ -1,0 +1,688 @@
+"""What a network is: layers over one flat parameter vector."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from downslope import _engine, _kernels, _plan, _threads
+from downslope._validate import as_count, as_float_type, as_rows, as_targets, as_weights
+from downslope.activations import Activation
+from downslope.initializers import Initializer
+from downslope.layers import Dense, Layer
+from downslope.losses import Loss, as_loss
+
+if TYPE_CHECKING:
+    from downslope.callbacks import Callback
+    from downslope.history import History
+    from downslope.optimizers import Optimizer
+
+# Rows that go through the layers together in `predict`.
+_PREDICT_ROWS = 512
+
+
+class Network:
+    """A feed-forward network: fully connected layers, one after another.
+
+    Parameters
+    ----------
+    widths : list of int, or int
+        Numbers of units from the inputs to the outputs, as in ``[64, 32, 10]``; or the number of
+        inputs when `layers` are given.
+    layers : list of Dense, optional
+        The layers, each with its own activation.
+    activation : str, Activation or list of these, default "relu"
+        Of the hidden layers: one for all, or one for each.
+    output : str or Activation, default "identity"
+        Of the last layer.
+    weights : str, Initializer or list of arrays (inputs, outputs), default "auto"
+        Initial weights, see `Dense`.
+    use_bias, shared_bias : bool, default True and False
+        A bias for each unit; one number for each layer; or none.
+    dtype : {"float32", "float64"}, default "float32"
+        Type of parameters and arithmetic.
+    seed : int, optional
+        From 0 to 2**64 - 1.  Determines initial weights and the order of rows in training; drawn
+        at random (and kept in `seed`) if not given.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        Each with ``weights`` (inputs, outputs) and ``bias`` (outputs,), writable views.
+    parameters : array (n,)
+        All weights and biases, layer after layer, in one flat array; write into it in place.
+    gradients : array (n,)
+        In the same order; what `backward` and ``Trainer.compute_gradients`` fill.
+    inputs, outputs : int
+        Widths of the first and the last layer.
+    metadata : dict of str to str
+        Kept with the network by `save`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, unknown, or contradicts another.
+
+    Examples
+    --------
+    >>> import downslope as ds, numpy as np
+    >>> net = ds.Network([2, 3, 1], activation="tanh", seed=0)
+    >>> net.predict(np.ones((5, 2))).shape
+    (5, 1)
+    >>> net.layers[0].weights.shape, net.parameters.size
+    ((2, 3), 13)
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] | int,
+        layers: Sequence[Dense] | None = None,
+        *,
+        activation: str | Activation | Sequence[str | Activation] = "relu",
+        output: str | Activation = "identity",
+        weights: str | Initializer | Sequence[ArrayLike] = "auto",
+        use_bias: bool = True,
+        shared_bias: bool = False,
+        dtype: Any = "float32",
+        seed: int | None = None,
+    ) -> None:
+        if layers is None:
+            inputs, dense = _from_widths(
+                widths, activation, output, weights, use_bias=use_bias, shared_bias=shared_bias
+            )
+        else:
+            inputs, dense = as_count("the number of inputs", widths), _checked_layers(layers)
+        _check_weight_shapes(inputs, dense)
+        self._build(inputs, dense, as_float_type(dtype), _as_seed(seed))
+        _plan.initialize(self.layers, dense, self.seed)
+
+    def _build(
+        self, inputs: int, dense: Sequence[Dense], dtype: np.dtype[Any], seed: int
+    ) -> None:
+        self._dense = list(dense)
+        self.dtype, self.seed = dtype, seed
+        self.metadata: dict[str, str] = {}
+        self._engine_plan = _plan.make_plan(inputs, dense, dtype)
+        self.inputs, self.outputs = self._engine_plan.inputs, self._engine_plan.outputs
+        self._parameters = _plan.aligned_zeros(self._engine_plan.parameters, dtype)
+        self.layers: list[Layer] = _plan.make_views(inputs, dense, self._parameters)
+        self._gradients: NDArray[Any] | None = None
+        self._idle: list[_engine.Workspace] = []  # of `predict`, one for each thread at work
+        self._pass: _engine.Workspace | None = None  # of the last `forward`
+        self._pass_rows = 0
+
+    # ---- Parameters ----
+
+    @property
+    def parameters(self) -> NDArray[Any]:
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        self._parameters[...] = values
+
+    @property
+    def gradients(self) -> NDArray[Any]:
+        if self._gradients is None:
+            self._gradients = _plan.aligned_zeros(self._parameters.size, self.dtype)
+        return self._gradients
+
+    # ---- Passes ----
+
+    def predict(
+        self, X: ArrayLike, *, out: NDArray[Any] | None = None, threads: int | None = None
+    ) -> NDArray[Any]:
+        """The outputs for rows of inputs.
+
+        A row's outputs do not depend on the rows it came with, nor on the threads.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+            Finite numbers; used without a copy if they are of the network's type.
+        out : array (rows, outputs), optional
+            Where to write, of the network's type, with contiguous rows.
+        threads : int, optional
+            At most so many; see `set_num_threads`.
+
+        Returns
+        -------
+        array (rows, outputs)
+            `out`, if given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X or `out` is not as it should be.
+
+        Examples
+        --------
+        >>> import downslope as ds
+        >>> net = ds.Network([2, 1], weights=[[[1.0], [2.0]]])
+        >>> net.predict([[1.0, 1.0]])
+        array([[3.]], dtype=float32)
+        """
+        x = as_rows("X", X, self.inputs, self.dtype)
+        result = self._output_array(out, x)
+        if len(x) == 0:
+            return result
+        workspace = self._take_workspace()
+        try:
+            _engine.predict(
+                self._engine_plan, self._parameters, x, result, workspace, _threads.resolve(threads)
+            )
+        finally:
+            self._idle.append(workspace)
+        return result
+
+    def forward(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+        """The outputs for rows of inputs, keeping what `backward` needs.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        threads : int, optional
+
+        Returns
+        -------
+        array (rows, outputs)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not as it should be, or has no rows.
+
+        Examples
+        --------
+        >>> import downslope as ds
+        >>> net = ds.Network([2, 1], weights=[[[1.0], [2.0]]])
+        >>> net.forward([[1.0, 1.0]])
+        array([[3.]], dtype=float32)
+        >>> net.backward([[1.0]])
+        array([[1., 2.]], dtype=float32)
+        """
+        x = _some_rows("X", as_rows("X", X, self.inputs, self.dtype))
+        if self._pass is None or self._pass.rows < len(x):
+            self._pass = _engine.Workspace(self._engine_plan, len(x), True)
+        out = np.empty((len(x), self.outputs), self.dtype)
+        self._pass_rows = 0
+        _engine.forward(
+            self._engine_plan, self._parameters, x, out, self._pass, _threads.resolve(threads)
+        )
+        self._pass_rows = len(x)
+        return out
+
+    def backward(
+        self, d_out: ArrayLike, *, accumulate: bool = False, threads: int | None = None
+    ) -> NDArray[Any]:
+        """Back-propagate a gradient through the last `forward`.
+
+        Parameters
+        ----------
+        d_out : array (rows, outputs)
+            Gradient of an error by the outputs that `forward` gave.
+        accumulate : bool, default False
+            Add to `gradients` instead of replacing them.
+        threads : int, optional
+
+        Returns
+        -------
+        array (rows, inputs)
+            Gradient of the error by the inputs; the gradients by the parameters, summed over the
+            rows, are in `gradients`.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `forward`.
+        TypeError, ValueError
+            If `d_out` is not as it should be.
+        """
+        if self._pass is None or self._pass_rows == 0:
+            raise RuntimeError("backward() needs a forward() before it: call net.forward(X)")
+        d = as_rows("d_out", d_out, self.outputs, self.dtype)
+        if len(d) != self._pass_rows:
+            raise ValueError(
+                f"d_out must have the {self._pass_rows} rows of the last forward(); got {len(d)}"
+            )
+        d_x = np.empty((len(d), self.inputs), self.dtype)
+        _engine.backward(
+            self._engine_plan,
+            self._parameters,
+            d,
+            self.gradients,
+            d_x,
+            self._pass,
+            _threads.resolve(threads),
+            accumulate,
+        )
+        return d_x
+
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "mse",
+        sample_weight: ArrayLike | None = None,
+        threads: int | None = None,
+    ) -> float:
+        """The mean loss over rows.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        y : array (rows, outputs), or (rows,) for one output or for class labels
+        loss : str, default "mse"
+            See `fit`.
+        sample_weight : array (rows,), optional
+            The result is ``sum(weight * loss) / rows``.
+        threads : int, optional
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as it should be.
+
+        Examples
+        --------
+        >>> import downslope as ds
+        >>> net = ds.Network([2, 1], weights=[[[1.0], [2.0]]])
+        >>> net.evaluate([[1.0, 1.0]], [[5.0]])
+        4.0
+        """
+        chosen = self.checked_loss(loss)
+        return self.mean_loss(
+            self.dataset(X, y, chosen, sample_weight), chosen, _threads.resolve(threads)
+        )
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "mse",
+        optimizer: str | Optimizer = "sgd",
+        epochs: int = 1,
+        batch_size: int | None = 32,
+        shuffle: bool = True,
+        sampling: str = "without_replacement",
+        sample_weight: ArrayLike | None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
+        callbacks: Sequence[Callback] = (),
+        threads: int | None = None,
+        verbose: int = 0,
+    ) -> History:
+        """Train the network: ``Trainer(network, loss, optimizer).fit(...)``.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        y : array (rows, outputs), or (rows,) for one output or for class labels
+        loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}
+            Default "mse".  ``binary_cross_entropy`` needs ``output="sigmoid"``; ``cross_entropy``
+            needs ``output="softmax"`` and takes labels (rows,) or probabilities (rows, outputs).
+        optimizer : str, SGD or Adam, default "sgd"
+        epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
+callbacks, threads, verbose
+            See `Trainer.fit`.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        TypeError, ValueError, FloatingPointError, KeyboardInterrupt
+            See `Trainer.fit`.
+
+        Examples
+        --------
+        >>> import downslope as ds, numpy as np
+        >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+        >>> net = ds.Network([1, 1], seed=0)
+        >>> history = net.fit(x, 2 * x + 1, optimizer=ds.SGD(0.5), epochs=50)
+        >>> np.allclose(net.parameters, [2, 1], atol=1e-4)
+        True
+        """
+        from downslope.training import Trainer
+
+        return Trainer(self, loss, optimizer).fit(
+            X,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sampling=sampling,
+            sample_weight=sample_weight,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            callbacks=callbacks,
+            threads=threads,
+            verbose=verbose,
+        )
+
+    # ---- Files ----
+
+    def save(self, path: str | os.PathLike[str], *, metadata: dict[str, str] | None = None) -> None:
+        """Write the network to a safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path
+            The file; one that is there is replaced whole, or left as it is if anything fails.
+        metadata : dict of str to str, optional
+            Kept beside the network's own `metadata`.
+
+        Raises
+        ------
+        TypeError
+            If the metadata are not text.
+        OSError
+            If the file can not be written.
+        """
+        from downslope.interop.safetensors import write_tensors
+
+        tensors = {}
+        for index, layer in enumerate(self.layers):
+            tensors[f"layers.{index}.weights"] = layer.weights
+            if layer.bias is not None:
+                tensors[f"layers.{index}.bias"] = layer.bias
+        write_tensors(
+            path,
+            tensors,
+            {**self.metadata, **(metadata or {}), "downslope": json.dumps(self._architecture())},
+        )
+
+    def _architecture(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "inputs": self.inputs,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "layers": [
+                {
+                    "units": layer.units,
+                    "activation": layer.activation.name,
+                    "parameter": layer.activation.parameter,
+                    "use_bias": layer.use_bias,
+                    "shared_bias": layer.shared_bias,
+                }
+                for layer in self._dense
+            ],
+        }
+
+    # ---- For the trainer ----
+
+    def checked_loss(self, loss: str | Loss) -> Loss:
+        """The loss, if it goes with this network's last activation."""
+        chosen = as_loss(loss)
+        last = self.layers[-1].activation.name
+        if chosen.output is not None and last != chosen.output:
+            raise ValueError(
+                f"loss {chosen.name!r} needs a network with output={chosen.output!r}; "
+                f"this one has {last!r}"
+            )
+        return chosen
+
+    def dataset(
+        self, X: ArrayLike, y: ArrayLike, loss: Loss, sample_weight: ArrayLike | None, suffix: str = ""
+    ) -> _engine.Dataset:
+        """Checked rows, targets and weights, as the engine takes them."""
+        x = _some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
+        return _engine.Dataset(
+            self._engine_plan,
+            x,
+            as_targets("y" + suffix, y, len(x), self.outputs, loss, self.dtype),
+            as_weights(sample_weight, len(x), self.dtype),
+        )
+
+    def mean_loss(self, data: _engine.Dataset, loss: Loss, threads: int) -> float:
+        """The mean loss over the rows of a data set."""
+        workspace = self._take_workspace()
+        try:
+            total = _engine.evaluate(
+                self._engine_plan,
+                self._parameters,
+                data,
+                loss_code(loss, data),
+                workspace,
+                threads,
+            )
+        finally:
+            self._idle.append(workspace)
+        return total / data.rows
+
+    # ---- Inside ----
+
+    def _take_workspace(self) -> _engine.Workspace:
+        """An idle workspace for inference, or a new one: each is used by one thread at a time."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            rows = min(_PREDICT_ROWS, self._engine_plan.block_rows)
+            return _engine.Workspace(self._engine_plan, rows, False)
+
+    def _output_array(self, out: NDArray[Any] | None, x: NDArray[Any]) -> NDArray[Any]:
+        shape = (len(x), self.outputs)
+        if out is None:
+            return np.empty(shape, self.dtype)
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a NumPy array; got {type(out).__name__}")
+        if out.shape != shape or out.dtype != self.dtype or not out.dtype.isnative:
+            raise ValueError(
+                f"out must have shape {shape} and dtype {self.dtype}; "
+                f"got {out.shape} and {out.dtype}"
+            )
+        if not out.flags.writeable:
+            raise ValueError("out is read-only; give an array that can be written to")
+        if not out.flags.c_contiguous or not out.flags.aligned:
+            raise ValueError("out must be C-contiguous; give numpy.empty(shape, dtype)")
+        if np.may_share_memory(out, x) or np.may_share_memory(out, self._parameters):
+            raise ValueError("out overlaps X or the network's parameters; give memory of its own")
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "inputs": self.inputs,
+            "dense": self._dense,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "metadata": self.metadata,
+            "parameters": np.array(self._parameters),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._build(state["inputs"], state["dense"], state["dtype"], state["seed"])
+        self.metadata = dict(state["metadata"])
+        self._parameters[...] = state["parameters"]
+
+    def __repr__(self) -> str:
+        widths = [self.inputs, *(layer.outputs for layer in self.layers)]
+        names = [layer.activation.name for layer in self.layers]
+        hidden = f"activation={names[:-1]!r}, " if len(names) > 1 else ""
+        return (
+            f"Network({widths}, {hidden}output={names[-1]!r}, "
+            f"dtype={self.dtype.name!r}, seed={self.seed})"
+        )
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """Read a network that `Network.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Network
+        Its `metadata` are those that were saved with it.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds no network of this library.
+    OSError
+        If it can not be read.
+
+    Examples
+    --------
+    >>> import downslope as ds, pathlib, tempfile
+    >>> net = ds.Network([2, 3, 1], seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.save(pathlib.Path(folder, "net.safetensors"))
+    ...     again = ds.load(pathlib.Path(folder, "net.safetensors"))
+    >>> bool((again.parameters == net.parameters).all())
+    True
+    """
+    from downslope.interop.safetensors import read_tensors
+
+    tensors, metadata = read_tensors(path)
+    text = metadata.pop("downslope", None)
+    if text is None:
+        raise ValueError(
+            f"{os.fspath(path)!r} holds tensors but no downslope network (its metadata lack the "
+            "key 'downslope'); give a file written by Network.save"
+        )
+    try:
+        network = _from_architecture(json.loads(text))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{os.fspath(path)!r}: the description of the network is damaged ({error})"
+        ) from error
+    _fill(network, tensors, os.fspath(path))
+    network.metadata = metadata
+    return network
+
+
+def loss_code(loss: Loss, data: _engine.Dataset) -> int:
+    """The kernel of a loss for the targets of a data set: dense ones or labels."""
+    labels = data.has_labels and loss.label_kernel is not None
+    return _kernels.LOSSES[loss.label_kernel if labels else loss.name]
+
+
+def _from_architecture(description: dict[str, Any]) -> Network:
+    if description["format"] != 1:
+        raise ValueError(
+            f"format {description['format']!r} is newer than this version of downslope reads"
+        )
+    dense = [
+        Dense(
+            layer["units"],
+            Activation(layer["activation"], layer["parameter"]),
+            weights="zeros",
+            use_bias=layer["use_bias"],
+            shared_bias=layer["shared_bias"],
+        )
+        for layer in description["layers"]
+    ]
+    return Network(
+        description["inputs"], dense, dtype=description["dtype"], seed=description["seed"]
+    )
+
+
+def _fill(network: Network, tensors: dict[str, NDArray[Any]], path: str) -> None:
+    """Copy the tensors of a file into a network's parameters, if names, types and shapes agree."""
+    expected = {}
+    for index, layer in enumerate(network.layers):
+        expected[f"layers.{index}.weights"] = layer.weights
+        if layer.bias is not None:
+            expected[f"layers.{index}.bias"] = layer.bias
+    if set(tensors) != set(expected):
+        raise ValueError(
+            f"{path!r} is damaged: expected the tensors {sorted(expected)}, found {sorted(tensors)}"
+        )
+    for name, view in expected.items():
+        tensor = tensors[name]
+        if tensor.shape != view.shape or tensor.dtype != view.dtype:
+            raise ValueError(
+                f"{path!r} is damaged: tensor {name!r} should be {view.dtype} {view.shape}, "
+                f"is {tensor.dtype} {tensor.shape}"
+            )
+        view[...] = tensor
+
+
+def _from_widths(
+    widths: Any, activation: Any, output: Any, weights: Any, **bias: bool
+) -> tuple[int, list[Dense]]:
+    """Inputs and layers from a list of widths."""
+    if isinstance(widths, int | np.integer):
+        raise TypeError(
+            f"give all widths, as in Network([{widths}, 32, 1]), or layers as the second argument"
+        )
+    sizes = [as_count(f"widths[{i}]", width) for i, width in enumerate(widths)]
+    if len(sizes) < 2:
+        raise ValueError(f"a network needs at least two widths, inputs and outputs; got {sizes}")
+    hidden = len(sizes) - 2
+    if isinstance(activation, str | Activation):
+        activations = [activation] * hidden
+    else:
+        activations = list(activation)
+        if len(activations) != hidden:
+            raise ValueError(
+                f"give one activation for each of the {hidden} hidden layers, or one for all; "
+                f"got {len(activations)}"
+            )
+    if isinstance(weights, str | Initializer):
+        initial = [weights] * (hidden + 1)
+    else:
+        initial = list(weights)
+        if len(initial) != hidden + 1:
+            raise ValueError(
+                f"give weights for each of the {hidden + 1} layers; got {len(initial)}"
+            )
+    return sizes[0], [
+        Dense(units, function, weights=values, **bias)
+        for units, function, values in zip(sizes[1:], [*activations, output], initial, strict=True)
+    ]
+
+
+def _checked_layers(layers: Any) -> list[Dense]:
+    dense = list(layers)
+    if not dense:
+        raise ValueError("a network needs at least one layer; got none")
+    for index, layer in enumerate(dense):
+        if not isinstance(layer, Dense):
+            raise TypeError(
+                f"layers[{index}] must be a downslope.Dense; got {type(layer).__name__}"
+            )
+    return dense
+
+
+def _check_weight_shapes(inputs: int, layers: Sequence[Dense]) -> None:
+    for index, layer in enumerate(layers):
+        if not isinstance(layer.weights, Initializer):
+            expected = (inputs, layer.units)
+            if layer.weights.shape != expected:
+                raise ValueError(
+                    f"the weights of layer {index} must have shape {expected}, (inputs, outputs); "
+                    f"got {layer.weights.shape}"
+                )
+        inputs = layer.units
+
+
+def _as_seed(seed: Any) -> int:
+    if seed is None:
+        return secrets.randbits(64)
+    value = as_count("seed", seed, at_least=0)
+    if value >= 1 << 64:
+        raise ValueError(f"seed must be below 2**64; got {seed!r}")
+    return value
+
+
+def _some_rows(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if len(array) == 0:
+        raise ValueError(f"{name} has no rows; give at least one")
+    return array
