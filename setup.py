@@ -10,6 +10,8 @@ DOWNSLOPE_WERROR=1 makes every warning in csrc/ an error.
 
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -40,10 +42,10 @@ HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.h"))
 
 # No contraction, no fast-math: every fused multiply-add is written out (docs/design.md, "Numerics").
 C_FLAGS = ["-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread"]
-C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"]
+C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DNDEBUG"]
 C_FLAGS += ["-Wall", "-Wextra", "-Werror"] if WERROR else ["-Wall", "-Wextra"]
 # What Cython writes is not ours to warn about.
-CYTHON_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-O0" if DEBUG else "-O2", "-w"]
+CYTHON_FLAGS = ["-std=gnu11", "-fvisibility=hidden", *(["-O0"] if DEBUG else ["-O2", "-g0"]), "-w"]
 
 
 class BuildKernels(build_ext):
@@ -55,12 +57,13 @@ class BuildKernels(build_ext):
         super().build_extension(ext)
 
     def compile_csrc(self) -> list[str]:
-        objects = self.compile_to("baseline", BASELINE, [], [])
+        variants = [("baseline", BASELINE, [], [])]
         for isa, flags in INSTRUCTION_SETS.items():
             for bits in FLOAT_BITS:
                 macros = [(f"DS_TARGET_{isa}", "1"), ("DS_FLOAT_BITS", str(bits))]
-                objects += self.compile_to(f"{isa}_f{bits}", KERNELS, macros, flags)
-        return objects
+                variants.append((f"{isa}_f{bits}", KERNELS, macros, flags))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(chain.from_iterable(pool.map(lambda v: self.compile_to(*v), variants)))
 
     def compile_to(
         self, folder: str, sources: list[str], macros: list[tuple[str, str]], flags: list[str]
@@ -80,9 +83,9 @@ extensions = [
         f"downslope.{name}",
         [f"src/downslope/{name}.pyx"],
         include_dirs=["csrc/include"],
-        depends=["csrc/include/downslope.h"],
+        depends=HEADERS + (KERNELS + BASELINE if name == "_kernels" else []),
         extra_compile_args=CYTHON_FLAGS,
-        extra_link_args=["-pthread"],
+        extra_link_args=["-pthread", "-lm"],
     )
     for name in ("_kernels", "_engine")
 ]

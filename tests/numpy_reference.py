@@ -313,6 +313,19 @@ def central_differences(
     return gradient
 
 
+def rows_clear_of_kinks(rng: np.random.Generator, network: Network, rows: int) -> np.ndarray:
+    """Random inputs (rows, inputs) that bring no net input near 0: there relu and its kin have
+    their kink, and differences mean nothing."""
+    candidates = rng.normal(size=(30 * rows, network.layers[0].weights.shape[0]))
+    zs, _ = network.forward(candidates)
+    clear = candidates[np.abs(np.hstack(zs)).min(axis=1) > 0.05]
+    if len(clear) < rows:
+        raise ValueError(
+            f"found {len(clear)} rows clear of kinks, {rows} needed: try other weights"
+        )
+    return clear[:rows]
+
+
 # ---- Optimisers: `update` gives the new parameters from the old ones and their gradient ----
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-import numpy_reference as reference
 import pytest
 
+import numpy_reference as reference
 from downslope.baseline import NumpyNetwork
 from downslope.optimizers import SGD, Adam
 

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.figure import Figure
 
-from downslope.plots import plot_history  # noqa: E402
+from downslope.plots import plot_history
 
 
 def axes():

@@ -11,7 +11,7 @@ import pytest
 
 pd = pytest.importorskip("pandas")
 
-from downslope.tabular import (  # noqa: E402
+from downslope.tabular import (
     MAX_CATEGORIES,
     ClassTarget,
     NumericTarget,
@@ -176,7 +176,9 @@ def test_one_hot(penguins):
 def test_unseen_categories_are_zero_and_said(penguins):
     preprocessor = TablePreprocessor("species").fit(penguins)
     new = penguins.head(3).assign(island=["Dream", "Elephant", None])
-    np.testing.assert_array_equal(preprocessor.transform(new)[:, 1:4], [[0, 1, 0], [0] * 3, [0] * 3])
+    np.testing.assert_array_equal(
+        preprocessor.transform(new)[:, 1:4], [[0, 1, 0], [0] * 3, [0] * 3]
+    )
     (remark,) = preprocessor.remarks(new)
     assert "'island'" in remark
     assert "2 rows" in remark
@@ -186,7 +188,9 @@ def test_unseen_categories_are_zero_and_said(penguins):
 def test_transform_takes_columns_by_name(penguins):
     preprocessor = TablePreprocessor("species").fit(penguins)
     shuffled = penguins[penguins.columns[::-1]].assign(other=1)
-    np.testing.assert_array_equal(preprocessor.transform(shuffled), preprocessor.transform(penguins))
+    np.testing.assert_array_equal(
+        preprocessor.transform(shuffled), preprocessor.transform(penguins)
+    )
     assert "other" in preprocessor.unused(shuffled)
     with pytest.raises(ValueError, match="lacks 2 columns .*: 'mass', 'sex'"):
         preprocessor.transform(penguins.drop(columns=["mass", "sex"]))

@@ -147,8 +147,10 @@ DS_INLINE void walk_forward_ELEMENT(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, d
   for (ptrdiff_t i = 0; i < rows; i++) {
     const real *z_i = ds_row(z, i);
     real *y_i = ds_row(y, i);
-    for (ptrdiff_t j = 0; j < cols; j += VEC)
-      v_store_part(y_i + j, forward(v_load_part(z_i + j, cols - j), parameter), cols - j);
+    ptrdiff_t j = 0, left = cols;
+    for (; left >= VEC; j += VEC, left -= VEC)
+      v_store(y_i + j, forward(v_load(z_i + j), parameter));
+    if (left > 0) v_store_first(y_i + j, forward(v_load_first(z_i + j, left), parameter), left);
   }
 }
 
@@ -160,9 +162,12 @@ DS_INLINE void walk_backward_ELEMENT(ptrdiff_t rows, ptrdiff_t cols, ds_rows v, 
   for (ptrdiff_t i = 0; i < rows; i++) {
     const real *v_i = ds_row(v, i);
     real *d_i = ds_row(d, i);
-    for (ptrdiff_t j = 0; j < cols; j += VEC) {
-      const vec d_ij = v_load_part(d_i + j, cols - j), v_ij = v_load_part(v_i + j, cols - j);
-      v_store_part(d_i + j, backward(d_ij, v_ij, parameter), cols - j);
+    ptrdiff_t j = 0, left = cols;
+    for (; left >= VEC; j += VEC, left -= VEC)
+      v_store(d_i + j, backward(v_load(d_i + j), v_load(v_i + j), parameter));
+    if (left > 0) {
+      const vec d_last = v_load_first(d_i + j, left), v_last = v_load_first(v_i + j, left);
+      v_store_first(d_i + j, backward(d_last, v_last, parameter), left);
     }
   }
 }

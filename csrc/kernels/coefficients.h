@@ -13,7 +13,8 @@ static const real LN2_LOW = (real)1.42860677e-6;
 static const real SQRT_2 = (real)1.41421354;
 static const real SQRT_1_2 = (real)0.707106769;
 static const real INVERSE_SQRT_2_PI = (real)0.398942292;
-static const real ERFC_CENTRE = (real)3.0;
+static const real ERFC_HALFWAY = (real)3.0;
+static const real ERFC_ORIGIN = (real)0.75;
 static const real ERFC_LARGEST = (real)10.1999998;
 
 /* expm1(r) = r + r^2 c(r), |r| <= ln(2) / 2; error 1.4e-8 */
@@ -32,18 +33,18 @@ static const real LOG[] = {
     (real)0.298704594,
 };
 
-/* exp(t^2) erfc(t) = 2 / (t + 3) c(q), q = (t - 3) / (t + 3), t >= 0; error 7.8e-9 */
+/* exp(t^2) erfc(t) = 2 / (t + 3) c(2 t / (t + 3) - ERFC_ORIGIN), t >= 0; error 5.4e-9 */
 static const real ERFC[] = {
-    (real)0.537003458,
-    (real)-0.44169724,
-    (real)0.29511407,
-    (real)-0.15523307,
-    (real)0.0597649626,
-    (real)-0.013419468,
-    (real)-6.13826618e-4,
-    (real)1.53926201e-3,
-    (real)-2.41843154e-4,
-    (real)-1.62663433e-4,
+    (real)0.668544233,
+    (real)-0.622351587,
+    (real)0.435978532,
+    (real)-0.222972676,
+    (real)0.0750771314,
+    (real)-0.0103488369,
+    (real)-3.52025358e-3,
+    (real)1.66119274e-3,
+    (real)1.26582629e-4,
+    (real)-1.65888559e-4,
 };
 
 #endif
@@ -56,10 +57,11 @@ static const real LN2_LOW = (real)5.4979230187083712e-14;
 static const real SQRT_2 = (real)1.4142135623730951;
 static const real SQRT_1_2 = (real)0.70710678118654757;
 static const real INVERSE_SQRT_2_PI = (real)0.3989422804014327;
-static const real ERFC_CENTRE = (real)3.0;
+static const real ERFC_HALFWAY = (real)3.0;
+static const real ERFC_ORIGIN = (real)0.875;
 static const real ERFC_LARGEST = (real)27.300000000000001;
 
-/* expm1(r) = r + r^2 c(r), |r| <= ln(2) / 2; error 1.9e-17 */
+/* expm1(r) = r + r^2 c(r), |r| <= ln(2) / 2; error 1.8e-17 */
 static const real EXPM1[] = {
     (real)0.50000000000000056,
     (real)0.16666666666666599,
@@ -84,32 +86,32 @@ static const real LOG[] = {
     (real)0.14797132105587299,
 };
 
-/* exp(t^2) erfc(t) = 2 / (t + 3) c(q), q = (t - 3) / (t + 3), t >= 0; error 8.2e-17 */
+/* exp(t^2) erfc(t) = 2 / (t + 3) c(2 t / (t + 3) - ERFC_ORIGIN), t >= 0; error 6.4e-17 */
 static const real ERFC[] = {
-    (real)0.5370034535441699,
-    (real)-0.44169722658494182,
-    (real)0.29511417855204536,
-    (real)-0.15523363095028272,
-    (real)0.059763880643853885,
-    (real)-0.013413617312277248,
-    (real)-6.0620831726315824e-4,
-    (real)1.5170310010674288e-3,
-    (real)-2.7415480996104353e-4,
-    (real)-1.3838892498121885e-4,
-    (real)5.3780527261249123e-5,
-    (real)1.519907323861401e-5,
-    (real)-8.7344502578002702e-6,
-    (real)-2.3744997744430081e-6,
-    (real)1.3806052727119479e-6,
-    (real)4.9894736701794501e-7,
-    (real)-2.0060350798727699e-7,
-    (real)-1.1556400620601972e-7,
-    (real)1.9673883704876133e-8,
-    (real)2.363605918314867e-8,
-    (real)1.2998860036073294e-9,
-    (real)-2.9081759757877573e-9,
-    (real)-7.8175490617951504e-10,
-    (real)-2.9664699993448668e-11,
+    (real)0.59714495368376064,
+    (real)-0.52323547455895214,
+    (real)0.35918841969258813,
+    (real)-0.18717438478600096,
+    (real)0.067897495418515683,
+    (real)-0.012435840387741565,
+    (real)-2.0283343529983763e-3,
+    (real)1.7021552851076895e-3,
+    (real)-8.6499067467069135e-5,
+    (real)-1.8928824377986134e-4,
+    (real)2.5487164214271072e-5,
+    (real)2.4612935968374671e-5,
+    (real)-3.4217735981199451e-6,
+    (real)-3.823401367133689e-6,
+    (real)2.2694190173205779e-7,
+    (real)6.4648915591941204e-7,
+    (real)5.3562264285564054e-8,
+    (real)-1.062317548251188e-7,
+    (real)-2.935457741912667e-8,
+    (real)1.5942435872860932e-8,
+    (real)7.7679438224855723e-9,
+    (real)-2.3649192784063719e-9,
+    (real)-1.0526177788340805e-9,
+    (real)3.1338327349105249e-10,
 };
 
 #endif

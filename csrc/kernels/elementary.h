@@ -20,8 +20,8 @@
 /* Unroll the loop over a polynomial's coefficients, however many. */
 #define UNROLL_TERMS _Pragma("GCC unroll 32")
 
-#define POLYNOMIAL(x, coefficients) \
-  polynomial(x, coefficients, (int)(sizeof(coefficients) / sizeof(coefficients[0])))
+#define TERMS(coefficients) ((int)(sizeof(coefficients) / sizeof(coefficients[0])))
+#define POLYNOMIAL(x, coefficients) polynomial(x, coefficients, TERMS(coefficients))
 
 /* c[0] + c[1] x + ... + c[terms - 1] x^(terms - 1): even and odd powers side by side, which halves
  * the chain of dependent operations. */
@@ -141,14 +141,19 @@ DS_INLINE vec exp_minus_product(vec a, vec b, vec *n) {
   vec minus_product = v_neg(v_mul(a, b));
   vec rest = v_fma(a, b, minus_product);
   *n = exp_exponent(minus_product);
-  return expm1_remainder(v_sub(exp_remainder(minus_product, *n), rest));
+  vec low = v_fma(*n, v_set(LN2_LOW), rest);
+  return expm1_remainder(v_sub(v_fnma(*n, v_set(LN2_HIGH), minus_product), low));
 }
 
-/* exp(t^2) erfc(t), 0 <= t <= ERFC_LARGEST. */
+/* exp(t^2) erfc(t), 0 <= t <= ERFC_LARGEST.  The two lowest orders are added last, one by one: the
+ * even and the odd powers cancel where q is near 1. */
 DS_INLINE vec scaled_erfc(vec t) {
-  vec u = v_div(v_set(2), v_add(t, v_set(ERFC_CENTRE)));
-  vec q = v_fma(t, u, v_set(-1));
-  return v_mul(u, POLYNOMIAL(q, ERFC));
+  vec u = v_div(v_set(2), v_add(t, v_set(ERFC_HALFWAY)));
+  vec q = v_fma(t, u, v_set(-ERFC_ORIGIN));
+  vec sum = polynomial(q, ERFC + 2, TERMS(ERFC) - 2);
+  sum = v_fma(q, sum, v_set(ERFC[1]));
+  sum = v_fma(q, sum, v_set(ERFC[0]));
+  return v_mul(u, sum);
 }
 
 DS_INLINE vec v_erfc(vec x) {

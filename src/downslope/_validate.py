@@ -64,20 +64,20 @@ def as_number(
     number = float(value)
     if not (math.isfinite(number) and above < number < below and number >= at_least):
         bounds = [("above", above), ("at least", at_least), ("below", below)]
-        wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
-        raise ValueError(f"{name} must be a finite number {wanted}; got {value!r}")
+        wanted = " and".join(f" {word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
+        raise ValueError(f"{name} must be a finite number{wanted}; got {value!r}")
     return number
 
 
 def as_float_type(dtype: Any) -> np.dtype[Any]:
     """float32 or float64, or an error."""
-    try:
-        resolved = np.dtype(dtype)
-    except TypeError:
-        resolved = None
-    if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
-    return resolved
+    for resolved in (np.dtype(np.float32), np.dtype(np.float64)):
+        try:
+            if dtype is not None and np.dtype(dtype) == resolved:  # None would mean float64
+                return resolved
+        except TypeError:
+            break
+    raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
 
 
 def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -157,7 +157,7 @@ def as_numeric(name: str, values: Any) -> NDArray[Any]:
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from None
     if array.dtype.kind not in "biuf":
-        hint = " (convert it first, for example with .astype(float))" if array.dtype == object else ""
+        hint = " (convert it first, for example with .astype(float))" * (array.dtype.kind in "OSU")
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}{hint}")
     if array.ndim == 0:
         raise ValueError(f"{name} must be an array with rows; got the number {array!s}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from downslope._validate import choose
+from downslope._validate import as_number, choose
 
 #: The activations' names, and the value of the parameter of those that have one.
 ACTIVATIONS: dict[str, float | None] = {
@@ -41,7 +40,7 @@ class Activation:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the name is unknown, or the parameter is not finite or not for this activation.
 
     Notes
@@ -68,11 +67,9 @@ class Activation:
             object.__setattr__(self, "parameter", default)
         elif default is None:
             raise ValueError(f"activation {self.name!r} takes no parameter; got {self.parameter!r}")
-        elif not math.isfinite(self.parameter):
-            raise ValueError(
-                f"the parameter of activation {self.name!r} must be a finite number; "
-                f"got {self.parameter!r}"
-            )
+        else:
+            number = as_number(f"the parameter of activation {self.name!r}", self.parameter)
+            object.__setattr__(self, "parameter", number)
 
 
 def as_activation(activation: str | Activation) -> Activation:

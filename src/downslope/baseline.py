@@ -413,8 +413,8 @@ def derivative_calls(name: str, y: np.ndarray, delta: np.ndarray) -> Calls:
     scratch = np.empty_like(delta)
     if name == "relu":
         # f' is 1 or 0.  The bits of y >= 0, read as an integer, are 0 only for 0: their minimum
-        # with 1 is f', and multiplies the bits of delta.  A comparison gives booleans, whose product
-        # with floats converts them first: up to 1.6 times as long in all.
+        # with 1 is f', and multiplies the bits of delta.  A comparison gives booleans, which a
+        # product with floats converts first: up to 1.6 times as long in all.
         bits = np.dtype(f"i{y.itemsize}")
         mask, delta_bits = scratch.view(bits), delta.view(bits)
         return [

@@ -51,7 +51,7 @@ class EarlyStopping(Callback):
     monitor : {"val_loss", "loss"}, default "val_loss"
         What to watch; less is better.
     patience : int, default 0
-        Epochs without improvement to bear before stopping.
+        So many epochs in a row without improvement stop the run, as in Keras; 0 is as 1.
     min_delta : float, default 0.0
         The least decrease that counts as an improvement.
     restore_best_weights : bool, default False
@@ -115,7 +115,7 @@ class EarlyStopping(Callback):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self._keep(trainer.network.parameters)
-        elif epoch - self.best_epoch > self.patience:
+        elif epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = epoch
             return True
         return None

@@ -14,7 +14,7 @@ from downslope.network import Network
 from downslope.training import Trainer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GradientCheck:
     """Gradients by back-propagation beside gradients by differences.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from downslope._validate import choose
+from downslope._validate import as_number, choose
 from downslope.activations import RECTIFIERS
 
 
@@ -44,8 +44,7 @@ class Initializer:
         choose("distribution", self.distribution, ("uniform", "normal", "zeros"))
         if self.fan is not None:
             choose("fan", self.fan, ("glorot", "he"))
-        if not (math.isfinite(self.scale) and self.scale >= 0):
-            raise ValueError(f"scale must be finite and not negative; got {self.scale!r}")
+        as_number("scale", self.scale, at_least=0.0)
 
     def standard_deviation(self, inputs: int, outputs: int) -> float:
         """The standard deviation for a layer of this shape."""

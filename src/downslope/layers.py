@@ -83,7 +83,7 @@ class Dense:
         return f"Dense({self.units}, {self.activation.name!r}{extra})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """A layer of a network: its shape and views of its parameters.
 

@@ -43,4 +43,4 @@ LOSSES: dict[str, Loss] = {
 
 def as_loss(loss: str | Loss) -> Loss:
     """A loss from its name, or as it is."""
-    return loss if isinstance(loss, Loss) else LOSSES[choose("loss", loss, LOSSES)]
+    return LOSSES[choose("loss", loss.name if isinstance(loss, Loss) else loss, LOSSES)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from downslope._validate import as_number, choose
 
@@ -68,6 +68,7 @@ class SGD(Optimizer):
     """
 
     learning_rate: float = 0.01
+    _: KW_ONLY
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -121,6 +122,7 @@ class Adam(Optimizer):
     """
 
     learning_rate: float = 0.001
+    _: KW_ONLY
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .history import History
+    from downslope.history import History
 
 # From the palette of Okabe and Ito, whose colours people with any colour vision can tell apart;
 # dashes and a marker carry the same distinction without colour.
@@ -76,11 +76,13 @@ def _mark_best(ax: Axes, losses: list[float]) -> None:
 
 
 def _label(ax: Axes, losses: list[float]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     least, largest = min(losses), max(losses)
     if least > 0.0 and largest > _LOGARITHMIC_FROM * least:
         ax.set_yscale("log")
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
     ax.legend()

@@ -63,6 +63,7 @@ def read_table(path: str | Path, text_columns: Iterable[str] | None = None) -> p
         If the file can not be read.
     """
     options: dict[str, Any] = {"skipinitialspace": True, "na_values": ["?"], "low_memory": False}
+    frame: pd.DataFrame
     try:
         options["sep"] = _separator(Path(path))
         if text_columns is None:
@@ -73,7 +74,8 @@ def read_table(path: str | Path, text_columns: Iterable[str] | None = None) -> p
         raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8 ({error})") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise ValueError(f"{path} is not a CSV table: {str(error).strip()}") from error
-    if not isinstance(frame.index, pd.RangeIndex):
+    # More fields than names: pandas has taken the first ones for the rows' names.
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
         raise ValueError(f"{path}: the rows have more fields than the first line has names")
     if frame.empty:
         raise ValueError(f"{path} holds no rows under its first line")
@@ -164,7 +166,8 @@ class CategoricalColumn:
 
     def encode(self, column: pd.Series) -> FloatArray:
         """Features of the rows, (rows, categories)."""
-        return (_texts(column)[:, np.newaxis] == np.array(self.categories, object)).astype(float)
+        has = _texts(column)[:, np.newaxis] == np.array(self.categories, object)
+        return np.asarray(has, dtype=np.float64)
 
     def remarks(self, column: pd.Series) -> list[str]:
         """What `encode` makes up for."""
@@ -174,10 +177,8 @@ class CategoricalColumn:
             return []
         rows = int(np.isin(texts, unseen).sum())
         names = _listed([text or "missing" for text in unseen])
-        return [
-            f"column {self.name!r}: not in the training rows, taken as none of the known "
-            f"categories in {_count(rows, 'row')}: {names}"
-        ]
+        taken = f"taken as none of the known categories in {_count(rows, 'row')}"
+        return [f"column {self.name!r}: not in the training rows, {taken}: {names}"]
 
 
 @dataclass(frozen=True)
@@ -209,9 +210,13 @@ class ClassTarget:
     def outputs(self) -> int:
         return len(self.classes)
 
+    def values(self, column: pd.Series) -> NDArray[Any]:
+        """Labels as `decode` gives them, (rows,)."""
+        return _class_labels(column)
+
     def encode(self, column: pd.Series) -> NDArray[np.int64]:
         """Class numbers, (rows,)."""
-        labels = _class_labels(column)
+        labels = self.values(column)
         unknown = sorted(set(labels) - set(self.classes))
         if unknown:
             raise ValueError(
@@ -223,7 +228,7 @@ class ClassTarget:
 
     def decode(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Labels of the most probable classes; outputs (rows, classes)."""
-        return np.array(self.classes, object)[outputs.argmax(axis=1)]
+        return np.array([self.classes[i] for i in outputs.argmax(axis=1)], object)
 
 
 @dataclass(frozen=True)
@@ -249,12 +254,20 @@ class NumericTarget:
         return "regression"
 
     @property
+    def classes(self) -> list[str]:
+        return []
+
+    @property
     def outputs(self) -> int:
         return 1
 
+    def values(self, column: pd.Series) -> NDArray[Any]:
+        """Numbers as `decode` gives them, (rows,)."""
+        return _numbers(column)
+
     def encode(self, column: pd.Series) -> FloatArray:
         """Standardised numbers, (rows, 1)."""
-        return ((_numbers(column) - self.mean) / self.scale)[:, np.newaxis]
+        return ((self.values(column) - self.mean) / self.scale)[:, np.newaxis]
 
     def decode(self, outputs: NDArray[Any]) -> FloatArray:
         """Numbers in the target's unit, (rows,); outputs (rows, 1)."""
@@ -373,6 +386,11 @@ class TablePreprocessor:
         check_target(table, self.target.name)
         return self.target.encode(table[self.target.name])
 
+    def target_values(self, table: pd.DataFrame) -> NDArray[Any]:
+        """The target's column as `inverse_target` gives it, (rows,)."""
+        check_target(table, self.target.name)
+        return self.target.values(table[self.target.name])
+
     def inverse_target(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Class labels, or numbers in the target's unit, (rows,); outputs (rows, outputs)."""
         return self.target.decode(outputs)
@@ -431,7 +449,7 @@ def _why_useless(column: pd.Series) -> str | None:
     if different == 0:
         return "every value is missing"
     if _is_numeric(column):
-        return _why_useless_numbers(present, different)
+        return _why_useless_numbers(column, different)
     if different == 1 and len(present) == len(column):
         return f"every value is {present.iloc[0]!r}"
     if pd.api.types.is_datetime64_any_dtype(column) or _mostly(present, _DATE):
@@ -442,11 +460,11 @@ def _why_useless(column: pd.Series) -> str | None:
     return None
 
 
-def _why_useless_numbers(present: pd.Series, different: int) -> str | None:
+def _why_useless_numbers(column: pd.Series, different: int) -> str | None:
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     if different == 1:
-        return f"every value is {present.iloc[0]:g}"
-    first = present.iloc[0]
-    if first in (0, 1) and len(present) > 2 and np.all(np.diff(present.to_numpy()) == 1):
+        return f"every value is {np.nanmin(values):g}"
+    if values[0] in (0.0, 1.0) and len(values) > 2 and np.all(np.diff(values) == 1.0):
         return "it counts the rows"
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -389,11 +389,16 @@ class Trainer:
 
 
 def _checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
-    if isinstance(callbacks, Callback):
-        raise TypeError("callbacks must be a list; put the callback in brackets")
-    for callback in callbacks:
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            "callbacks must be a list, such as [downslope.EarlyStopping()]; "
+            f"got {type(callbacks).__name__}"
+        )
+    checked = list(callbacks)
+    for callback in checked:
         if not isinstance(callback, Callback):
             raise TypeError(
-                f"callbacks must be downslope.Callback objects; got {type(callback).__name__}"
+                "callbacks must be downslope.Callback objects, not their classes; "
+                f"got {callback!r}"
             )
-    return list(callbacks)
+    return checked

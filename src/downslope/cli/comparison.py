@@ -8,8 +8,8 @@ Neither validates or draws anything while it is timed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from statistics import median
@@ -38,7 +38,7 @@ class Recipe:
 
     widths: Sequence[int]
     activation: str
-    optimizer: Any
+    optimizer: ds.Adam
     batch_size: int
 
     def network(self, seed: int) -> ds.Network:
@@ -47,7 +47,7 @@ class Recipe:
             list(self.widths), activation=self.activation, output="softmax", seed=seed
         )
 
-    def fit(self, network: ds.Network, part: Part, **options: Any) -> Any:
+    def fit(self, network: ds.Network, part: Part, **options: Any) -> ds.History:
         """Train the classifier; `options` go to `Network.fit`."""
         return network.fit(
             part.images,
@@ -99,7 +99,9 @@ def compare_with_numpy(
                 f"downslope and NumPy disagree: their losses differ by {error:.1e} (relative)"
             )
         # The display stands still while a pair is timed.
-        turns = track(range(PAIRS), "NumPy in turn", console=console, auto_refresh=False)
+        turns = track(
+            range(PAIRS), "The same with NumPy, in turn", console=console, auto_refresh=False
+        )
         pairs = [
             (
                 _time_downslope(recipe, training, epochs, seed, threads),
@@ -110,18 +112,21 @@ def compare_with_numpy(
     _report(pairs, test, samples=epochs * len(training.labels))
     say(
         f"Medians of {PAIRS} trainings each, in turn, {epochs} epochs without validation and "
-        f"display, {_thread_note(threads)}. On the same batches the losses of the first "
+        f"display, {_thread_note(threads)}; accuracies after the last epoch. On the same batches the losses of the first "
         f"{CHECKED_EPOCHS} epochs agree to {error:.0e} (relative)."
     )
 
 
-def _blas_threads(threads: int) -> AbstractContextManager[Any]:
+@contextmanager
+def _blas_threads(threads: int) -> Iterator[None]:
     """Hold NumPy's matrix products to so many threads, if threadpoolctl is there to do it."""
     if find_spec("threadpoolctl") is None:
-        return nullcontext()
+        yield
+        return
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(threads)
+    with threadpool_limits(threads):
+        yield
 
 
 def _thread_note(threads: int) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 from rich import box
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
@@ -25,8 +26,13 @@ PREPROCESSING = "preprocessing"
 
 
 def say(text: str, to: Console = console) -> None:
-    """Print a line as it is; the terminal wraps it, so that a path can be copied whole."""
-    to.print(text, markup=False, soft_wrap=True)
+    """Print a paragraph; only a terminal gets it broken into lines."""
+    to.print(text, markup=False, soft_wrap=not to.is_terminal)
+
+
+def say_where(what: str, path: Path) -> None:
+    """Print where something is; never broken into lines, so that the path can be copied whole."""
+    console.print(f"{what}: {path}", markup=False, soft_wrap=True)
 
 
 def show_values(title: str, values: Mapping[str, object]) -> None:
@@ -64,6 +70,12 @@ def describe_network(network: ds.Network) -> str:
     return f"{widths} ({activations}), {network.parameters.size:,} parameters, {network.dtype}"
 
 
+def describe_epochs(history: ds.History) -> str:
+    """How many epochs were run, and which was the best."""
+    best = int(np.argmin(history.val_loss)) + 1
+    return f"{history.epochs}, least validation loss after epoch {best}"
+
+
 @contextmanager
 def saved_if_interrupted(save: Callable[[], None]) -> Iterator[None]:
     """Call `save` when Ctrl-C ends the block: what was trained so far is kept."""
@@ -93,7 +105,7 @@ class TrainingDisplay(ds.Callback):
         self._progress = _BarAndText(self._numbers)
         self._bar = self._progress.add_task("starting", total=epochs)
 
-    def __enter__(self) -> TrainingDisplay:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,15 +12,17 @@ import downslope as ds
 from downslope.cli.comparison import Recipe, compare_with_numpy
 from downslope.cli.console import (
     TrainingDisplay,
+    describe_epochs,
     describe_network,
     saved_if_interrupted,
     say,
+    say_where,
     show_values,
 )
 from downslope.digits import Digits, Part, split_digits
 from downslope.plots import plot_history
 
-RECIPE = Recipe(widths=(64, 128, 10), activation="relu", optimizer=ds.Adam(0.002), batch_size=32)
+RECIPE = Recipe(widths=(64, 128, 10), activation="relu", optimizer=ds.Adam(0.001), batch_size=32)
 # Epochs without a lower validation loss before training stops.
 PATIENCE = 30
 
@@ -53,7 +54,7 @@ def _sizes(digits: Digits) -> list[str]:
     return [f"{len(part.labels):,} {name}" for name, part in digits._asdict().items()]
 
 
-def _train(network: ds.Network, digits: Digits, arguments: Namespace) -> Any:
+def _train(network: ds.Network, digits: Digits, arguments: Namespace) -> ds.History:
     """Train until the validation loss has risen for a while; back to where it was least."""
     with TrainingDisplay(len(digits.training.labels), arguments.epochs) as display:
         return RECIPE.fit(
@@ -66,7 +67,7 @@ def _train(network: ds.Network, digits: Digits, arguments: Namespace) -> Any:
         )
 
 
-def _show_summary(network: ds.Network, digits: Digits, history: Any, threads: int) -> None:
+def _show_summary(network: ds.Network, digits: Digits, history: ds.History, threads: int) -> None:
     samples = history.epochs * len(digits.training.labels)
     accuracies = {
         f"{name} accuracy": f"{_accuracy(network, part):.4f}"
@@ -75,7 +76,7 @@ def _show_summary(network: ds.Network, digits: Digits, history: Any, threads: in
     show_values(
         "Trained",
         {
-            "epochs": f"{history.epochs}, least validation loss at {history.best_epoch + 1}",
+            "epochs": describe_epochs(history),
             "time": f"{history.seconds:.3f} s, training and validation",
             "samples per second": f"{samples / history.seconds:,.0f}",
             **accuracies,
@@ -91,12 +92,12 @@ def _accuracy(network: ds.Network, part: Part) -> float:
 
 def _save_model(network: ds.Network, path: Path) -> None:
     network.save(path, metadata={"data": "UCI handwritten digits, pixels scaled to [0, 1]"})
-    say(f"Model: {path}")
+    say_where("Model", path)
 
 
-def _save_picture(history: Any, path: Path) -> None:
+def _save_picture(history: ds.History, path: Path) -> None:
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
     ax = plot_history(history, figure.subplots())
     ax.set_title("Handwritten digits: cross-entropy")
     figure.savefig(path, dpi=150)
-    say(f"Loss curve: {path}")
+    say_where("Loss curve", path)

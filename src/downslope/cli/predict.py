@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import downslope as ds
-from downslope.cli.console import PREPROCESSING, check_output, errors, say
-from downslope.cli.train import score, truth
-from downslope.tabular import TablePreprocessor, read_table
+from downslope.cli.console import PREPROCESSING, check_output, errors, say, say_where
+from downslope.cli.train import score
+from downslope.tabular import ClassTarget, NumericTarget, TablePreprocessor, read_table
 
 
 def run(arguments: Namespace) -> None:
@@ -22,18 +22,19 @@ def run(arguments: Namespace) -> None:
         check_output(arguments.output, arguments.model, arguments.table)
     network = ds.load(arguments.model)
     preprocessor = saved_preprocessor(network, arguments.model)
-    if arguments.probabilities and preprocessor.task != "classification":
-        raise ValueError(f"--probabilities: {arguments.model} is a model for regression")
     table = read_table(arguments.table, preprocessor.text_columns)
     for remark in preprocessor.remarks(table):
         say(remark, errors)
     if unused := preprocessor.unused(table):
         say(f"columns that the model does not use: {', '.join(unused)}", errors)
     outputs = network.predict(preprocessor.transform(table))
-    predictions = _predictions(preprocessor, outputs, arguments.probabilities)
+    name = f"predicted_{preprocessor.target.name}"
+    predictions = pd.DataFrame({name: preprocessor.inverse_target(outputs)})
+    if arguments.probabilities:
+        predictions = predictions.join(_probabilities(preprocessor.target, outputs))
     predictions.to_csv(arguments.output or sys.stdout, index=False, float_format="%.7g")
     if arguments.output is not None:
-        say(f"Predictions: {arguments.output} ({len(predictions):,} rows)")
+        say_where(f"Predictions of {len(predictions):,} rows", arguments.output)
     _report_score(preprocessor, table, outputs)
 
 
@@ -53,15 +54,11 @@ def saved_preprocessor(network: ds.Network, path: Path) -> TablePreprocessor:
     return preprocessor
 
 
-def _predictions(
-    preprocessor: TablePreprocessor, outputs: NDArray[Any], probabilities: bool
-) -> pd.DataFrame:
-    target = preprocessor.target
-    columns = {f"predicted_{target.name}": preprocessor.inverse_target(outputs)}
-    if probabilities:
-        for label, column in zip(target.classes, outputs.T, strict=True):
-            columns[f"probability_{label}"] = column
-    return pd.DataFrame(columns)
+def _probabilities(target: ClassTarget | NumericTarget, outputs: NDArray[Any]) -> pd.DataFrame:
+    """A column for each class."""
+    if not target.classes:
+        raise ValueError(f"--probabilities: {target.name!r} is a number, not a class")
+    return pd.DataFrame(outputs, columns=[f"probability_{label}" for label in target.classes])
 
 
 def _report_score(
@@ -74,6 +71,6 @@ def _report_score(
     known = table[name].notna().to_numpy()
     if not known.any():
         return
-    expected = truth(preprocessor, table[known])
+    expected = preprocessor.target_values(table[known])
     result = score(preprocessor.task, preprocessor.inverse_target(outputs[known]), expected)
     say(f"Compared with {name!r} in the table ({known.sum():,} rows): {result}", errors)

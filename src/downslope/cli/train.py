@@ -17,12 +17,21 @@ from downslope.cli.console import (
     PREPROCESSING,
     TrainingDisplay,
     check_output,
+    describe_epochs,
     describe_network,
     saved_if_interrupted,
     say,
+    say_where,
     show_values,
 )
-from downslope.tabular import TablePreprocessor, Task, check_target, infer_task, read_table, useless_columns
+from downslope.tabular import (
+    TablePreprocessor,
+    Task,
+    check_target,
+    infer_task,
+    read_table,
+    useless_columns,
+)
 
 
 def run(arguments: Namespace) -> None:
@@ -46,7 +55,7 @@ def run(arguments: Namespace) -> None:
             "rows": f"{len(training):,} training, {len(validation):,} validation",
             "inputs": f"{len(preprocessor.columns)} columns, {network.inputs} features",
             "network": describe_network(network),
-            "epochs": f"{history.epochs}, least validation loss at {history.best_epoch + 1}",
+            "epochs": describe_epochs(history),
             "time": f"{history.seconds:.3f} s "
             f"({history.epochs * len(training) / history.seconds:,.0f} samples/s)",
             **_scores(network, preprocessor, training, validation),
@@ -63,14 +72,6 @@ def score(task: Task, predicted: NDArray[Any], truth: NDArray[Any]) -> str:
     spread = np.var(truth)
     r2 = f", R2 {1.0 - residual / spread:.4f}" if spread > 0.0 else ""
     return f"RMSE {np.sqrt(residual):.4g}{r2}"
-
-
-def truth(preprocessor: TablePreprocessor, table: pd.DataFrame) -> NDArray[Any]:
-    """The target's column as `inverse_target` gives it: labels, or numbers."""
-    encoded = preprocessor.transform_target(table)
-    if preprocessor.task == "classification":
-        return np.array(preprocessor.target.classes, object)[encoded]
-    return preprocessor.inverse_target(encoded)
 
 
 def _choose_task(arguments: Namespace, table: pd.DataFrame) -> Task:
@@ -112,7 +113,7 @@ def _fit(
     training: pd.DataFrame,
     validation: pd.DataFrame,
     arguments: Namespace,
-) -> Any:
+) -> ds.History:
     """Train until the validation loss rises; Ctrl-C leaves a model of the weights so far."""
     stopping = ds.EarlyStopping(patience=arguments.patience, restore_best_weights=True)
     with (
@@ -137,7 +138,7 @@ def _encoded(
     return preprocessor.transform(table), preprocessor.transform_target(table)
 
 
-def _optimizer(arguments: Namespace) -> Any:
+def _optimizer(arguments: Namespace) -> ds.Optimizer:
     rate = arguments.learning_rate
     if arguments.optimizer == "adam":
         return ds.Adam(rate)
@@ -147,7 +148,7 @@ def _optimizer(arguments: Namespace) -> Any:
 
 def _save(network: ds.Network, preprocessor: TablePreprocessor, path: Path) -> None:
     network.save(path, metadata={PREPROCESSING: json.dumps(preprocessor.to_dict())})
-    say(f"Model: {path}")
+    say_where("Model", path)
 
 
 def _scores(
@@ -157,9 +158,9 @@ def _scores(
     validation: pd.DataFrame,
 ) -> dict[str, str]:
     """The network's score on the validation rows, beside that of a constant guess."""
-    expected = truth(preprocessor, validation)
+    expected = preprocessor.target_values(validation)
     outputs = network.predict(preprocessor.transform(validation))
-    known = pd.Series(truth(preprocessor, training))
+    known = pd.Series(preprocessor.target_values(training))
     if preprocessor.task == "classification":
         name, guess = "always the commonest class", known.mode()[0]
     else:
