@@ -40,7 +40,8 @@ KERNELS = sorted(str(path) for path in Path("csrc/kernels").glob("*.c"))
 BASELINE = sorted(str(path) for path in Path("csrc").glob("*.c"))
 HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.h"))
 
-# No contraction, no fast-math: every fused multiply-add is written out (docs/design.md, "Numerics").
+# No contraction, no fast-math: every fused multiply-add is written out (docs/design.md, section
+# "Numerics").
 C_FLAGS = ["-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread"]
 C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DNDEBUG"]
 C_FLAGS += ["-Wall", "-Wextra", "-Werror"] if WERROR else ["-Wall", "-Wextra"]

@@ -99,16 +99,15 @@ typedef void (*ds_finish_fn)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrd
                              ptrdiff_t cols, ds_rows tile);
 
 /* c(i, j) = start(i, j) + sum over k of a(i, k) * b(k, j), one FMA chain per element, k ascending.
- * a(i, k) stands at a[i * a_row + k * a_depth], so that a transposed operand needs no copy.
- * b is row-major (b_strip = strip) or packed in strips of columns (b_depth = strip, b_strip =
- * depth * strip), where `strip` is the table's; col_begin is a multiple of it. */
+ * a(i, k) stands at a[i * a_row + k * a_depth], so that a transposed operand needs no copy.  Only
+ * the part of the rows and columns given is computed. */
 typedef struct ds_product {
-  ptrdiff_t row_begin, row_end, col_begin, col_end; /* the part to compute; col_begin: see strip */
+  ptrdiff_t row_begin, row_end, col_begin, col_end;
   ptrdiff_t depth;
   const void *a;
   ptrdiff_t a_row, a_depth;
-  const void *b; /* b(k, j) at b[j / strip * b_strip + k * b_depth + j % strip] */
-  ptrdiff_t b_depth, b_strip;
+  const void *b; /* b(k, j) at b[k * b_depth + j] */
+  ptrdiff_t b_depth;
   const void *start;    /* NULL: zero */
   ptrdiff_t start_row;  /* 0: one row for all, a bias; else a block, an earlier part of the sum */
   void *c;              /* NULL: only `finish` sees the tiles */
@@ -134,16 +133,16 @@ typedef void (*ds_derivative_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_r
 typedef void (*ds_loss_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output, ds_rows target,
                            const void *weight, double scale, double *row_loss, ds_rows delta);
 
-/* The coefficients of step number `step` (1, 2, ...) from the hyper-parameters, in float64;
- * hyper[0] is the learning rate. */
-typedef void (*ds_prepare_fn)(const double *hyper, int64_t step, double *coefficients);
+/* The coefficients (DS_MAX_COEFFICIENTS real) of step number `step` (1, 2, ...) from the
+ * hyper-parameters, computed in float64; hyper[0] is the learning rate. */
+typedef void (*ds_prepare_fn)(const double *hyper, int64_t step, void *coefficients);
 
 /* One optimiser step on a block (rows, cols) of parameters with row stride `stride`; the states are
  * laid out as the parameters are.  An element whose new value or state would not be finite is
  * left as it was; returns 0 if there was none, else 1. */
 typedef int (*ds_update_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, void *parameters,
                             void *state_1, void *state_2, ptrdiff_t stride,
-                            const double *coefficients);
+                            const void *coefficients);
 
 /* The contexts of the three epilogues in the table. */
 typedef struct ds_activation_finish {
@@ -162,7 +161,7 @@ typedef struct ds_update_finish {
   ds_update_fn update;
   void *parameters, *state_1, *state_2;
   ptrdiff_t stride;
-  const double *coefficients;
+  const void *coefficients;
   int *overflow; /* set to 1 when `update` returns 1 */
 } ds_update_finish;
 
@@ -185,6 +184,9 @@ typedef struct ds_kernels {
   ds_prepare_fn prepares[DS_OPTIMIZER_COUNT];
   ds_update_fn updates[DS_OPTIMIZER_COUNT];
   void (*elementary[DS_ELEMENTARY_COUNT])(ptrdiff_t n, const void *x, void *y);
+  /* Chains of FMAs that wait for nothing but each other; returns how many FMAs that was.
+   * sum: (vector,), the sum of what they come to. */
+  ptrdiff_t (*fma_chains)(ptrdiff_t length, void *sum);
 } ds_kernels;
 
 /* ---- Dispatch ---- */

@@ -9,7 +9,7 @@
  * They take vectors if the list says ELEMENT, whole rows if it says ROW.
  *
  * Numeric contract: element by element, the same operations in the same order everywhere; the sums
- * of softmax run over the lanes of lanes.h.  A NaN in gives a NaN out.  Each f has its limits at
+ * of softmax run over the lanes of lanes.h.  f of a NaN is a NaN.  Each f has its limits at
  * +-inf; so has f' of those that read z. */
 #include "elementary.h"
 #include "lanes.h"
@@ -70,8 +70,8 @@ DS_INLINE vec forward_silu(vec z, OPTIONAL vec alpha) {
   return v_mul(x, v_sigmoid(x));
 }
 DS_INLINE vec backward_silu(vec d, vec z, OPTIONAL vec alpha) {
-  vec x = bounded(z, v_set(1000)), s = v_sigmoid(x);
-  vec slope = v_mul(s, v_sub(v_set(1), s));
+  vec x = bounded(z, v_set(1000)), slope;
+  vec s = v_sigmoid_slope(x, &slope);
   return v_mul(d, v_fma(x, slope, s));
 }
 

@@ -1,7 +1,7 @@
 /* coefficients.h: written by csrc/tools/fit_polynomials.py; do not edit.
  *
- * Polynomials c[0] + c[1] x + c[2] x^2 + ... and constants of elementary.h.  Beside each polynomial,
- * its greatest error relative to the function that is computed from it. */
+ * Polynomials c[0] + c[1] x + c[2] x^2 + ... and constants of elementary.h.  Beside each
+ * polynomial, its greatest error relative to the function that is computed from it. */
 #ifndef DS_COEFFICIENTS_H
 #define DS_COEFFICIENTS_H
 

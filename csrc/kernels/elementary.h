@@ -4,8 +4,11 @@
  * every instruction set, so the same bits.  Polynomials and constants come from coefficients.h.
  *
  * Everywhere: a NaN gives a NaN, the limits at +-inf are right, results below the normal range are
- * rounded as all others.  Above each function stands its greatest error that was measured, in ULP
- * of the true value, for float / double. */
+ * rounded as all others.  The zero of expm1 and log1p is +0.
+ *
+ * Above each function stands the greatest error that was measured, in ULP of the true value, for
+ * float (every 41st number; all of them where it is worst: 0.01 < |x| < 4, erfc 2^-13 < x < 1) /
+ * double (100 000 numbers of all magnitudes, against mpmath; erfc 300 000). */
 #ifndef DS_ELEMENTARY_H
 #define DS_ELEMENTARY_H
 
@@ -51,9 +54,11 @@ DS_INLINE vec exp_bounded(vec x) {
   return v_scale(v_add(v_set(1), expm1_remainder(exp_remainder(x, n))), n);
 }
 
+/* exp(x): 1.05 / 0.99 ULP. */
 DS_INLINE vec v_exp(vec x) { return exp_bounded(v_min(v_set(BY_TYPE(89, 710)), x)); }
 
-/* exp(x) - 1 = 2^n expm1(r) + (2^n - 1), all halved until the end, lest 2^n overflow. */
+/* exp(x) - 1 = 2^n expm1(r) + (2^n - 1), all halved until the end, lest 2^n overflow: 1.68 / 1.96
+ * ULP. */
 DS_INLINE vec v_expm1(vec x) {
   x = v_min(v_set(BY_TYPE(89, 710)), v_max(v_set(-40), x));
   vec n = exp_exponent(x);
@@ -63,7 +68,7 @@ DS_INLINE vec v_expm1(vec x) {
   return v_add(half, half);
 }
 
-/* tanh|x| = e / (e + 2), e = expm1(2 |x|), which needs no more than |x| = 20. */
+/* tanh|x| = e / (e + 2), e = expm1(2 |x|), and 1 from |x| = 20 on: 2.58 / 2.41 ULP. */
 DS_INLINE vec v_tanh(vec x) {
   vec magnitude = v_abs(x);
   vec twice = v_min(v_set(40), v_add(magnitude, magnitude));
@@ -73,11 +78,19 @@ DS_INLINE vec v_tanh(vec x) {
   return v_copysign(v_div(e, v_add(e, v_set(2))), x);
 }
 
-/* 1 / (1 + e) or e / (1 + e), e = exp(-|x|). */
+/* 1 / (1 + exp(-x)) as 1 / (1 + e) or e / (1 + e), e = exp(-|x|): 2.41 / 1.92 ULP. */
 DS_INLINE vec v_sigmoid(vec x) {
   vec e = exp_bounded(v_neg(v_abs(x)));
   vec one = v_set(1);
   return v_div(v_select(v_less(x, v_zero()), e, one), v_add(one, e));
+}
+
+/* sigmoid(x) and its derivative s (1 - s) = e / (1 + e)^2, where 1 - s would lose its digits. */
+DS_INLINE vec v_sigmoid_slope(vec x, vec *slope) {
+  vec one = v_set(1), e = exp_bounded(v_neg(v_abs(x)));
+  vec upper = v_div(one, v_add(one, e)), lower = v_mul(e, upper);
+  *slope = v_mul(lower, upper);
+  return v_select(v_less(x, v_zero()), lower, upper);
 }
 
 /* ---- log: x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2) ---- */
@@ -107,7 +120,7 @@ DS_INLINE vec log_limits(vec x, vec logarithm) {
   return v_select(v_less_equal(x, v_zero()), outside, result);
 }
 
-/* Numbers below the normal range are scaled up first. */
+/* log(x): 0.83 / 0.75 ULP.  Numbers below the normal range are scaled up first. */
 DS_INLINE vec v_log(vec x) {
   mask tiny = v_less(x, v_set(BY_TYPE(0x1p-126, 0x1p-1022)));
   vec normal = v_select(tiny, v_mul(x, v_set((real)0x1p64)), x);
@@ -116,7 +129,8 @@ DS_INLINE vec v_log(vec x) {
   return log_limits(x, log_parts(v_sub(k, v_select(tiny, v_set(64), v_zero())), f));
 }
 
-/* log(1 + x) for any x; f = 2^-k x + (2^-k - 1) is rounded once, as 1 + x is not. */
+/* log(1 + x) for all x: 1.40 / 0.76 ULP.  f = 2^-k x + (2^-k - 1) does not inherit the rounding of
+ * 1 + x. */
 DS_INLINE vec v_log1p(vec x) {
   vec one = v_set(1);
   vec sum = v_add(one, x);
@@ -125,7 +139,7 @@ DS_INLINE vec v_log1p(vec x) {
   return log_limits(sum, log_parts(k, f));
 }
 
-/* log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), where k is 0 or 1. */
+/* log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), with a k of 0 or 1: 1.70 / 1.56 ULP. */
 DS_INLINE vec v_softplus(vec x) {
   vec one = v_set(1);
   vec e = exp_bounded(v_neg(v_abs(x)));
@@ -156,6 +170,7 @@ DS_INLINE vec scaled_erfc(vec t) {
   return v_mul(u, sum);
 }
 
+/* erfc(x): 3.93 / 3.02 ULP. */
 DS_INLINE vec v_erfc(vec x) {
   vec n, t = v_min(v_set(ERFC_LARGEST), v_abs(x));
   vec p = exp_minus_product(t, t, &n), scaled = scaled_erfc(t);

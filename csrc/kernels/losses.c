@@ -32,19 +32,44 @@ DS_INLINE void store_delta(const row *r, ptrdiff_t j, ptrdiff_t n, vec gradient)
   if (r->delta) v_store_part(r->delta + j, v_mul(v_set(r->scale), gradient), n);
 }
 
-/* The loss of a row from its terms' function, and by what both are scaled besides the weight. */
-typedef real (*row_loss_fn)(row *r, ptrdiff_t cols);
-
-DS_INLINE void each_row(row_loss_fn loss, double loss_scale, ptrdiff_t rows, ptrdiff_t cols,
+/* The losses of all rows: loss_scale times the sum of the columns' terms. */
+DS_INLINE void each_row(row_values terms, double loss_scale, ptrdiff_t rows, ptrdiff_t cols,
                         ds_rows output, ds_rows target, const real *weight, double scale,
                         double *row_loss, ds_rows delta) {
   for (ptrdiff_t i = 0; i < rows; i++) {
     const double w = weight ? weight[i] : 1;
-    row r = {.output = ds_row(output, i),
-             .target = target.data ? ds_row(target, i) : NULL,
-             .delta = delta.data ? ds_row(delta, i) : NULL,
-             .scale = (real)(scale * w)};
-    row_loss[i] = w * loss_scale * loss(&r, cols);
+    const row r = {.output = ds_row(output, i),
+                   .target = ds_row(target, i),
+                   .delta = delta.data ? ds_row(delta, i) : NULL,
+                   .scale = (real)(scale * w)};
+    row_loss[i] = w * loss_scale * row_sum(cols, terms, &r);
+  }
+}
+
+/* The same for a single column without weights, whose rows lie as the columns of one row do: a sum
+ * of one term is the term. */
+DS_INLINE void each_row_of_one(row_values terms, double loss_scale, ptrdiff_t rows, ds_rows output,
+                               ds_rows target, double scale, double *row_loss, ds_rows delta) {
+  const row r = {.output = output.data,
+                 .target = target.data,
+                 .delta = delta.data,
+                 .scale = (real)scale};
+  for (ptrdiff_t i = 0; i < rows; i += VEC) {
+    const ptrdiff_t n = rows - i < VEC ? rows - i : VEC;
+    real lanes[VEC];
+    v_store(lanes, terms(&r, i, n));
+    for (ptrdiff_t l = 0; l < n; l++) row_loss[i + l] = loss_scale * lanes[l];
+  }
+}
+
+DS_INLINE void elementwise(row_values terms, double loss_scale, ptrdiff_t rows, ptrdiff_t cols,
+                           ds_rows output, ds_rows target, const real *weight, double scale,
+                           double *row_loss, ds_rows delta) {
+  if (cols == 1 && output.stride == 1 && target.stride == 1 && !weight &&
+      (!delta.data || delta.stride == 1)) {
+    each_row_of_one(terms, loss_scale, rows, output, target, scale, row_loss, delta);
+  } else {
+    each_row(terms, loss_scale, rows, cols, output, target, weight, scale, row_loss, delta);
   }
 }
 
@@ -57,19 +82,17 @@ DS_INLINE vec squared_error(const void *context, ptrdiff_t j, ptrdiff_t n) {
   return v_mul(error, error);
 }
 
-DS_INLINE real squared_errors(row *r, ptrdiff_t cols) { return row_sum(cols, squared_error, r); }
-
 /* The sum over the outputs of 0.5 (t - y)^2. */
 void DS_NAME(loss_half_squared_error)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output,
                                       ds_rows target, const void *weight, double scale,
                                       double *row_loss, ds_rows delta) {
-  each_row(squared_errors, 0.5, rows, cols, output, target, weight, scale, row_loss, delta);
+  elementwise(squared_error, 0.5, rows, cols, output, target, weight, scale, row_loss, delta);
 }
 
 /* The mean over the outputs of (t - y)^2. */
 void DS_NAME(loss_mse)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output, ds_rows target,
                        const void *weight, double scale, double *row_loss, ds_rows delta) {
-  each_row(squared_errors, 1.0 / cols, rows, cols, output, target, weight, 2 * scale / cols,
+  elementwise(squared_error, 1.0 / cols, rows, cols, output, target, weight, 2 * scale / cols,
            row_loss, delta);
 }
 
@@ -86,14 +109,10 @@ DS_INLINE vec binary_cross_entropy(const void *context, ptrdiff_t j, ptrdiff_t n
   return v_add(v_fnma(z, t, v_max(v_zero(), z)), v_log1p(small));
 }
 
-DS_INLINE real binary_cross_entropies(row *r, ptrdiff_t cols) {
-  return row_sum(cols, binary_cross_entropy, r);
-}
-
 void DS_NAME(loss_binary_cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output,
                                         ds_rows target, const void *weight, double scale,
                                         double *row_loss, ds_rows delta) {
-  each_row(binary_cross_entropies, 1.0 / cols, rows, cols, output, target, weight, scale / cols,
+  elementwise(binary_cross_entropy, 1.0 / cols, rows, cols, output, target, weight, scale / cols,
            row_loss, delta);
 }
 
@@ -133,16 +152,19 @@ DS_INLINE vec surprise(const void *context, ptrdiff_t j, ptrdiff_t n) {
   return v_mul(t, v_sub(v_set(r->log_sum), output_part(r, j, n)));
 }
 
-DS_INLINE real cross_entropy(row *r, ptrdiff_t cols) {
-  sum_exponentials(r, cols);
-  r->log_sum = r->greatest + log_total(r);
-  return row_sum(cols, surprise, r);
-}
-
 void DS_NAME(loss_cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output, ds_rows target,
                                  const void *weight, double scale, double *row_loss,
                                  ds_rows delta) {
-  each_row(cross_entropy, 1, rows, cols, output, target, weight, scale, row_loss, delta);
+  for (ptrdiff_t i = 0; i < rows; i++) {
+    const double w = weight ? ((const real *)weight)[i] : 1;
+    row r = {.output = ds_row(output, i),
+             .target = ds_row(target, i),
+             .delta = delta.data ? ds_row(delta, i) : NULL,
+             .scale = (real)(scale * w)};
+    sum_exponentials(&r, cols);
+    r.log_sum = r.greatest + log_total(&r);
+    row_loss[i] = w * row_sum(cols, surprise, &r);
+  }
 }
 
 /* The same for labels (rows,) int64: t is one at the label and zero elsewhere. */

@@ -1,7 +1,8 @@
 /* matmul.c: the register-tile product, the transposed copy and the column sums.
  *
- * A product is cut into strips of columns (TILE_VECTORS vectors wide) and each strip into tiles of
- * rows; a tile's sums stay in registers for the whole depth:
+ * A product is cut into blocks that fit the caches (ROW_BLOCK rows, DEPTH_BLOCK of the depth), a
+ * block into strips of columns (TILE_VECTORS vectors wide) and a strip into tiles of rows; a tile's
+ * sums stay in registers:
  *
  *            strip                    sums: rows x vectors registers, at least 8 of them when
  *          +-------+                  there are rows enough, to hide the latency of the FMA
@@ -11,11 +12,15 @@
  *  |a(i)|  | sums  | -> c, or a scratch tile; then `finish` (bias is where the sums start)
  *  +----+  +-------+
  *
+ * The part of b that the tiles of a strip share is copied next to each other first when its rows
+ * lie so far apart that they would fall on the same few sets of the first-level cache.
  * Rows are split evenly over the tiles (32 rows in tiles of at most 6 are 6 6 5 5 5 5, not
  * 6 6 6 6 6 2), so that no tile is left with too few sums to fill the FMA pipes.
+ * (benches/test_kernels.py shows the rates.)
  *
- * Numeric contract: element (i, j) is start(i, j), then one FMA per k, k ascending; no tile shape,
- * strip or vector width shows in the result. */
+ * Numeric contract: element (i, j) is start(i, j), then one FMA per k, k ascending; a further block
+ * of the depth goes on from the sums of the one before.  No block, tile or vector width shows in
+ * the result. */
 #include "kernels.h"
 
 /* The most rows of a tile that is `vectors` wide. */
@@ -27,26 +32,39 @@ DS_INLINE vec load_columns(const real *p, int ragged, ptrdiff_t columns) {
   return ragged ? v_load_first(p, columns) : v_load(p);
 }
 
+/* The part of a product that a tile works on: the whole, but for the depth and its operands. */
+typedef struct {
+  const ds_product *whole;
+  ptrdiff_t k_begin, depth;
+  const real *b; /* b(k_begin, first column of the strip) */
+  ptrdiff_t b_depth;
+} part;
+
 /* The tile at rows i.., columns j..; `rows`, `vectors` and `ragged` are constants where this is
  * inlined, so that `sums` becomes registers.  Ragged: the last vector holds `last` columns. */
-DS_INLINE void tile(const int rows, const int vectors, const int ragged,
-                               const ds_product *p, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last) {
+DS_INLINE void tile(const int rows, const int vectors, const int ragged, const part *t,
+                    ptrdiff_t i, ptrdiff_t j, ptrdiff_t last) {
+  const ds_product *p = t->whole;
   const ptrdiff_t columns = (vectors - 1) * VEC + last;
+  const int first_block = t->k_begin == 0, last_block = t->k_begin + t->depth == p->depth;
+  const ds_rows c = {p->c, p->c_row};
+  const ds_rows start = first_block ? (ds_rows){(void *)p->start, p->start_row} : c;
   vec sums[TILE_ROWS][TILE_VECTORS];
-  const real *start = (const real *)p->start + (p->start ? i * p->start_row + j : 0);
   UNROLL for (int r = 0; r < rows; r++) {
+    const real *from = ds_at(start, i + r, j).data;
     UNROLL for (int v = 0; v < vectors; v++) {
-      sums[r][v] = p->start ? load_columns(start + r * p->start_row + v * VEC,
-                                           ragged && v == vectors - 1, last)
-                            : v_zero();
+      sums[r][v] =
+          from ? load_columns(from + v * VEC, ragged && v == vectors - 1, last) : v_zero();
     }
   }
 
-  const ptrdiff_t a_row = p->a_row, a_depth = p->a_depth, b_depth = p->b_depth;
+  const ptrdiff_t a_depth = p->a_depth, b_depth = t->b_depth;
   const real *a[TILE_ROWS];
-  UNROLL for (int r = 0; r < rows; r++) a[r] = (const real *)p->a + (i + r) * a_row;
-  const real *b = (const real *)p->b + j / STRIP * p->b_strip + j % STRIP;
-  for (ptrdiff_t k = 0, step = 0; k < p->depth; k++, step += a_depth, b += b_depth) {
+  UNROLL for (int r = 0; r < rows; r++) {
+    a[r] = (const real *)p->a + (i + r) * p->a_row + t->k_begin * a_depth;
+  }
+  const real *b = t->b;
+  for (ptrdiff_t k = 0, step = 0; k < t->depth; k++, step += a_depth, b += b_depth) {
     vec b_k[TILE_VECTORS];
     UNROLL for (int v = 0; v < vectors; v++) {
       b_k[v] = load_columns(b + v * VEC, ragged && v == vectors - 1, last);
@@ -58,31 +76,31 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged,
   }
 
   _Alignas(64) real scratch[TILE_ROWS * STRIP];
-  const ds_rows out = p->c ? ds_at((ds_rows){p->c, p->c_row}, i, j) : (ds_rows){scratch, STRIP};
+  const ds_rows out = p->c ? ds_at(c, i, j) : (ds_rows){scratch, STRIP};
   UNROLL for (int r = 0; r < rows; r++) {
-    real *c = ds_row(out, r);
+    real *to = ds_row(out, r);
     UNROLL for (int v = 0; v < vectors; v++) {
       if (ragged && v == vectors - 1) {
-        v_store_first(c + v * VEC, sums[r][v], last);
+        v_store_first(to + v * VEC, sums[r][v], last);
       } else {
-        v_store(c + v * VEC, sums[r][v]);
+        v_store(to + v * VEC, sums[r][v]);
       }
     }
   }
-  if (p->finish) p->finish(p->context, i, j, rows, columns, out);
+  if (last_block && p->finish) p->finish(p->context, i, j, rows, columns, out);
 }
 
-typedef void (*tile_fn)(const ds_product *p, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last);
+typedef void (*tile_fn)(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last);
 
 /* Every tile shape that a product can meet, full and ragged. */
 #define TILE(rows, vectors)                                                                 \
-  static void tile_##rows##x##vectors(const ds_product *p, ptrdiff_t i, ptrdiff_t j,        \
+  static void tile_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j,        \
                                       ptrdiff_t last) {                                     \
-    tile(rows, vectors, 0, p, i, j, last);                                                  \
+    tile(rows, vectors, 0, t, i, j, last);                                                  \
   }                                                                                         \
-  static void ragged_##rows##x##vectors(const ds_product *p, ptrdiff_t i, ptrdiff_t j,      \
+  static void ragged_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j,          \
                                         ptrdiff_t last) {                                   \
-    tile(rows, vectors, 1, p, i, j, last);                                                  \
+    tile(rows, vectors, 1, t, i, j, last);                                                  \
   }
 #define TILES_6(X, v) X(1, v) X(2, v) X(3, v) X(4, v) X(5, v) X(6, v)
 #define TILES_8(X, v) TILES_6(X, v) X(7, v) X(8, v)
@@ -98,22 +116,54 @@ TILES_12(TILE, 1) TILES_6(TILE, 2)
 static const tile_fn tiles[TILE_VECTORS][TILE_ROWS][2] = {{TILES_12(PAIR, 1)}, {TILES_6(PAIR, 2)}};
 #endif
 
-/* All rows of the strip that starts at column j. */
-static void strip(const ds_product *p, ptrdiff_t j, ptrdiff_t columns) {
+/* Sizes of the blocks: DEPTH_BLOCK of a strip of b takes half of a first-level cache of 32 kB, and
+ * with ROW_BLOCK rows of a stays in the second level. */
+enum { DEPTH_BLOCK = 16384 / (STRIP * (int)sizeof(real)), ROW_BLOCK = 192 };
+/* b is copied when its part spans more than this many elements (a first-level cache full) ... */
+enum { FAR_APART = 32768 / (int)sizeof(real) };
+/* ... and is used by enough rows to be worth it. */
+enum { ROWS_FOR_COPY = 24 };
+
+/* The block of b of a strip, `columns` wide, row below row. */
+static void copy_strip(part *t, ptrdiff_t columns, real *copy) {
+  for (ptrdiff_t k = 0; k < t->depth; k++) {
+    for (ptrdiff_t v = 0; v < columns; v += VEC) {
+      v_store(copy + k * STRIP + v, v_load_part(t->b + k * t->b_depth + v, columns - v));
+    }
+  }
+  t->b = copy;
+  t->b_depth = STRIP;
+}
+
+/* Rows i .. i + rows of the strip that starts at column j. */
+static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns) {
   const int vectors = (int)((columns + VEC - 1) / VEC);
   const ptrdiff_t last = columns - (vectors - 1) * VEC;
-  const ptrdiff_t rows = p->row_end - p->row_begin;
   const ptrdiff_t count = (rows + tile_rows(vectors) - 1) / tile_rows(vectors);
-  for (ptrdiff_t t = 0, i = p->row_begin; t < count; t++) {
-    const ptrdiff_t height = rows / count + (t < rows % count);
-    tiles[vectors - 1][height - 1][last < VEC](p, i, j, last);
+  _Alignas(64) real copy[DEPTH_BLOCK * STRIP];
+  t.b = (const real *)t.whole->b + t.k_begin * t.b_depth + j;
+  if (rows >= ROWS_FOR_COPY && t.depth <= DEPTH_BLOCK && t.depth * t.b_depth > FAR_APART) {
+    copy_strip(&t, columns, copy);
+  }
+  for (ptrdiff_t n = 0; n < count; n++) {
+    const ptrdiff_t height = rows / count + (n < rows % count);
+    tiles[vectors - 1][height - 1][last < VEC](&t, i, j, last);
     i += height;
   }
 }
 
 void DS_NAME(product)(const ds_product *p) {
-  for (ptrdiff_t j = p->col_begin; j < p->col_end; j += STRIP) {
-    strip(p, j, p->col_end - j < STRIP ? p->col_end - j : STRIP);
+  /* without c there is no place to leave a sum halfway: the depth stays whole */
+  const ptrdiff_t blocks = p->c ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
+  for (ptrdiff_t i = p->row_begin; i < p->row_end; i += ROW_BLOCK) {
+    const ptrdiff_t rows = p->row_end - i < ROW_BLOCK ? p->row_end - i : ROW_BLOCK;
+    for (ptrdiff_t n = 0; n < blocks; n++) {
+      part t = {.whole = p, .k_begin = p->depth * n / blocks, .b_depth = p->b_depth};
+      t.depth = p->depth * (n + 1) / blocks - t.k_begin;
+      for (ptrdiff_t j = p->col_begin; j < p->col_end; j += STRIP) {
+        strip(t, i, rows, j, p->col_end - j < STRIP ? p->col_end - j : STRIP);
+      }
+    }
   }
 }
 
@@ -135,6 +185,13 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
   const ds_rows parameters = ds_at((ds_rows){f->parameters, f->stride}, i, j);
   const ds_rows state_1 = ds_at((ds_rows){f->state_1, f->stride}, i, j);
   const ds_rows state_2 = ds_at((ds_rows){f->state_2, f->stride}, i, j);
+  /* what the next tile of the strip will need, a cache line in each row: too far apart for the
+   * machine to guess, and the product in between is long enough for it to arrive */
+  for (ptrdiff_t r = rows; r < 2 * rows; r++) {
+    __builtin_prefetch(ds_row(parameters, r), 1);
+    if (f->state_1) __builtin_prefetch(ds_row(state_1, r), 1);
+    if (f->state_2) __builtin_prefetch(ds_row(state_2, r), 1);
+  }
   if (f->update(rows, cols, tile, parameters.data, state_1.data, state_2.data, f->stride,
                 f->coefficients)) {
     __atomic_store_n(f->overflow, 1, __ATOMIC_RELAXED); /* parts of a step share the flag */

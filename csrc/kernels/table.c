@@ -9,9 +9,9 @@
   void DS_NAME(loss_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, const void *, double,        \
                             double *, ds_rows);
 #define DECLARE_OPTIMIZER(name, states)                                                          \
-  void DS_NAME(prepare_##name)(const double *, int64_t, double *);                               \
+  void DS_NAME(prepare_##name)(const double *, int64_t, void *);                               \
   int DS_NAME(update_##name)(ptrdiff_t, ptrdiff_t, ds_rows, void *, void *, void *, ptrdiff_t,   \
-                             const double *);
+                             const void *);
 #define DECLARE_ELEMENTARY(name) void DS_NAME(elementary_##name)(ptrdiff_t, const void *, void *);
 DS_ACTIVATIONS(DECLARE_ACTIVATION)
 DS_LOSSES(DECLARE_LOSS)
@@ -23,6 +23,7 @@ void DS_NAME(finish_derivative)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, p
 void DS_NAME(finish_update)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
 void DS_NAME(transpose)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows);
 void DS_NAME(column_sums)(ptrdiff_t, ptrdiff_t, ds_rows, const void *, void *);
+ptrdiff_t DS_NAME(fma_chains)(ptrdiff_t, void *);
 
 #define ACTIVATION(name, reads, shape) [DS_ACTIVATION_##name] = DS_NAME(activation_##name),
 #define DERIVATIVE(name, reads, shape) [DS_ACTIVATION_##name] = DS_NAME(derivative_##name),
@@ -51,4 +52,5 @@ const ds_kernels DS_NAME(kernels) = {
     .prepares = {DS_OPTIMIZERS(PREPARE)},
     .updates = {DS_OPTIMIZERS(UPDATE)},
     .elementary = {DS_ELEMENTARY(ELEMENTARY)},
+    .fma_chains = DS_NAME(fma_chains),
 };

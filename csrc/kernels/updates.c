@@ -25,16 +25,20 @@ typedef struct {
 
 typedef element (*step_fn)(element old, vec gradient, const vec *c);
 
-DS_INLINE mask is_finite(vec x) { return v_less_equal(v_abs(x), v_set(REAL_LARGEST)); }
+/* Which elements are finite in the parameter and both states: zero times infinity is NaN, zero
+ * times a finite number leaves the parameter as it is. */
+DS_INLINE mask is_finite(element e) {
+  const vec zero = v_zero();
+  const vec all = v_fma(e.state_2, zero, v_fma(e.state_1, zero, e.parameter));
+  return v_less_equal(v_abs(all), v_set(REAL_LARGEST));
+}
 
-DS_INLINE int update_block(const int states, step_fn step, ptrdiff_t rows,
-                                      ptrdiff_t cols, ds_rows gradient, void *parameters,
-                                      void *state_1, void *state_2, ptrdiff_t stride,
-                                      const double *coefficients) {
+DS_INLINE int update_block(const int states, step_fn step, ptrdiff_t rows, ptrdiff_t cols,
+                           ds_rows gradient, void *parameters, void *state_1, void *state_2,
+                           ptrdiff_t stride, const void *coefficients) {
   vec c[DS_MAX_COEFFICIENTS];
-  for (int n = 0; n < DS_MAX_COEFFICIENTS; n++) c[n] = v_set((real)coefficients[n]);
-  const vec one = v_set(1);
-  vec all_finite = one;
+  UNROLL for (int n = 0; n < DS_MAX_COEFFICIENTS; n++) c[n] = v_set(((const real *)coefficients)[n]);
+  int overflow = 0;
   for (ptrdiff_t i = 0; i < rows; i++) {
     const real *g = ds_row(gradient, i);
     real *p = (real *)parameters + i * stride;
@@ -45,33 +49,37 @@ DS_INLINE int update_block(const int states, step_fn step, ptrdiff_t rows,
       const element old = {v_load_part(p + j, left),
                            states > 0 ? v_load_part(s_1 + j, left) : v_zero(),
                            states > 1 ? v_load_part(s_2 + j, left) : v_zero()};
-      const element new = step(old, v_load_part(g + j, left), c);
-      mask keep = is_finite(new.parameter);
-      if (states > 0) keep = m_and(keep, is_finite(new.state_1));
-      if (states > 1) keep = m_and(keep, is_finite(new.state_2));
-      all_finite = v_select(keep, all_finite, v_zero());
-      v_store_part(p + j, v_select(keep, new.parameter, old.parameter), left);
-      if (states > 0) v_store_part(s_1 + j, v_select(keep, new.state_1, old.state_1), left);
-      if (states > 1) v_store_part(s_2 + j, v_select(keep, new.state_2, old.state_2), left);
+      element new = step(old, v_load_part(g + j, left), c);
+      const mask finite = is_finite(new);
+      if (m_any(m_not(finite))) {
+        new.parameter = v_select(finite, new.parameter, old.parameter);
+        new.state_1 = v_select(finite, new.state_1, old.state_1);
+        new.state_2 = v_select(finite, new.state_2, old.state_2);
+        overflow = 1;
+      }
+      v_store_part(p + j, new.parameter, left);
+      if (states > 0) v_store_part(s_1 + j, new.state_1, left);
+      if (states > 1) v_store_part(s_2 + j, new.state_2, left);
     }
   }
-  return m_any(v_less(all_finite, one));
+  return overflow;
 }
 
 /* The exported pair of an optimiser is ds_prepare_<name> and ds_update_<name>. */
 #define UPDATE(name, states, step)                                                              \
   int DS_NAME(update_##name)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, void *parameters, \
                              void *state_1, void *state_2, ptrdiff_t stride,                    \
-                             const double *coefficients) {                                      \
+                             const void *coefficients) {                                      \
     return update_block(states, step, rows, cols, gradient, parameters, state_1, state_2,       \
                         stride, coefficients);                                                  \
   }
 
 /* ---- Gradient descent: p -= lr g.  Hyper-parameters: lr. ---- */
 
-void DS_NAME(prepare_sgd)(const double *hyper, int64_t step, double *c) {
+void DS_NAME(prepare_sgd)(const double *hyper, int64_t step, void *coefficients) {
+  real *c = coefficients;
   (void)step;
-  c[0] = hyper[0];
+  c[0] = (real)hyper[0];
 }
 
 DS_INLINE element sgd(element old, vec g, const vec *c) {
@@ -83,10 +91,11 @@ UPDATE(sgd, 0, sgd)
 /* ---- Momentum: v = mu v + g; p -= lr v.  Hyper-parameters: lr, mu.  Polyak (1964), in the form of
  * Sutskever et al. (2013) with the learning rate outside the velocity. ---- */
 
-void DS_NAME(prepare_momentum)(const double *hyper, int64_t step, double *c) {
+void DS_NAME(prepare_momentum)(const double *hyper, int64_t step, void *coefficients) {
+  real *c = coefficients;
   (void)step;
-  c[0] = hyper[0];
-  c[1] = hyper[1];
+  c[0] = (real)hyper[0];
+  c[1] = (real)hyper[1];
 }
 
 DS_INLINE element momentum(element old, vec g, const vec *c) {
@@ -99,8 +108,8 @@ UPDATE(momentum, 1, momentum)
 /* ---- Nesterov: v = mu v + g; p -= lr (g + mu v).  Hyper-parameters: lr, mu.  Nesterov (1983), as
  * Sutskever et al. (2013) write it for the parameters at the look-ahead point. ---- */
 
-void DS_NAME(prepare_nesterov)(const double *hyper, int64_t step, double *c) {
-  DS_NAME(prepare_momentum)(hyper, step, c);
+void DS_NAME(prepare_nesterov)(const double *hyper, int64_t step, void *coefficients) {
+  DS_NAME(prepare_momentum)(hyper, step, coefficients);
 }
 
 DS_INLINE element nesterov(element old, vec g, const vec *c) {
@@ -125,15 +134,16 @@ static double integer_power(double beta, int64_t n) {
   return power;
 }
 
-void DS_NAME(prepare_adam)(const double *hyper, int64_t step, double *c) {
+void DS_NAME(prepare_adam)(const double *hyper, int64_t step, void *coefficients) {
+  real *c = coefficients;
   const double beta_1 = hyper[1], beta_2 = hyper[2];
-  c[0] = hyper[0] / (1 - integer_power(beta_1, step));
-  c[1] = beta_1;
-  c[2] = 1 - beta_1;
-  c[3] = beta_2;
-  c[4] = 1 - beta_2;
-  c[5] = 1 / sqrt(1 - integer_power(beta_2, step));
-  c[6] = hyper[3];
+  c[0] = (real)(hyper[0] / (1 - integer_power(beta_1, step)));
+  c[1] = (real)beta_1;
+  c[2] = (real)(1 - beta_1);
+  c[3] = (real)beta_2;
+  c[4] = (real)(1 - beta_2);
+  c[5] = (real)(1 / sqrt(1 - integer_power(beta_2, step)));
+  c[6] = (real)hyper[3];
 }
 
 DS_INLINE element adam(element old, vec g, const vec *c) {

@@ -5,8 +5,8 @@
 #include <immintrin.h>
 #include <math.h>
 
-/* DS_MM(add) is _mm256_add_ps or _mm256_add_pd; DS_EPI(sub) is _mm256_sub_epi32 or _epi64; a mask is
- * a vec with all bits of a true lane set. */
+/* DS_MM(add) is _mm256_add_ps or _mm256_add_pd; DS_EPI(sub) is _mm256_sub_epi32 or _epi64; a mask
+ * is a vec with all bits of a true lane set. */
 #if DS_FLOAT_BITS == 32
 enum { VEC = 8 };
 typedef __m256 vec;

@@ -1,4 +1,4 @@
-/* avx512.h: the operations of simd.h in AVX-512 F, DQ, BW and VL, 16 floats or 8 doubles a vector. */
+/* avx512.h: the operations of simd.h in AVX-512 (F, DQ, BW, VL), 16 floats or 8 doubles. */
 #ifndef DS_SIMD_AVX512_H
 #define DS_SIMD_AVX512_H
 

@@ -5,8 +5,8 @@
 #include <arm_neon.h>
 #include <math.h>
 
-/* DS_Q(vadd) is vaddq_f32 or vaddq_f64; DS_U(vorr) is vorrq_u32 or vorrq_u64; a mask has all bits of
- * a true lane set. */
+/* DS_Q(vadd) is vaddq_f32 or vaddq_f64; DS_U(vorr) is vorrq_u32 or vorrq_u64; a mask has all bits
+ * of a true lane set. */
 #if DS_FLOAT_BITS == 32
 enum { VEC = 4 };
 typedef float32x4_t vec;

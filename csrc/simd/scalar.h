@@ -1,4 +1,4 @@
-/* scalar.h: the operations of simd.h in plain C, one element a vector; the reference for the others.
+/* scalar.h: the operations of simd.h in plain C, one element a vector: the reference for all.
  *
  * fma() is one instruction where the compiler may use it, else a call into the C library, which
  * is slow on a CPU without the instruction, and right. */

@@ -26,7 +26,8 @@
  *   v_pow2(n)                         2^n, n integral and 2^n normal
  *   v_scale(x, n)                     x * 2^n rounded once, n integral, x and 2^(n/2) normal, as is
  *                                     x * 2^(n/2)
- *   v_exponent(x), v_mantissa(x)      x = mantissa * 2^exponent, 1 <= mantissa < 2; x positive, normal
+ *   v_exponent(x), v_mantissa(x)      x = mantissa * 2^exponent, 1 <= mantissa < 2, of a
+ *                                     positive normal x
  *   v_transpose(source, source_stride, target, target_stride)
  *                                     target(j, i) = source(i, j), a block of VEC x VEC
  */

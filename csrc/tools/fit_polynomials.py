@@ -1,10 +1,10 @@
 """Derive the constants of the elementary functions: writes csrc/kernels/coefficients.h.
 
-Each polynomial is a least-squares fit of the relative error at Chebyshev nodes, which is within a few
-tenths of the minimax error.  Coefficients are rounded to the target type one after the other, from the
-lowest order up, and the rest is fitted anew each time, so that later ones make up for the rounding of
-earlier ones.  The error left, relative to the value of the function that is computed, is written
-beside each polynomial.
+Each polynomial is a least-squares fit of the relative error at Chebyshev nodes, which is within a
+few tenths of the minimax error.  Coefficients are rounded to the target type one after the other,
+from the lowest order up, and the rest is fitted anew each time, so that later ones make up for the
+rounding of earlier ones.  The error left, relative to the value of the function that is computed,
+is written beside each polynomial.
 
 Run with mpmath installed: ``python csrc/tools/fit_polynomials.py > csrc/kernels/coefficients.h``
 """
@@ -21,8 +21,8 @@ mp.dps = 80
 HEADER = """\
 /* coefficients.h: written by csrc/tools/fit_polynomials.py; do not edit.
  *
- * Polynomials c[0] + c[1] x + c[2] x^2 + ... and constants of elementary.h.  Beside each polynomial,
- * its greatest error relative to the function that is computed from it. */
+ * Polynomials c[0] + c[1] x + c[2] x^2 + ... and constants of elementary.h.  Beside each
+ * polynomial, its greatest error relative to the function that is computed from it. */
 #ifndef DS_COEFFICIENTS_H
 #define DS_COEFFICIENTS_H
 """
@@ -30,7 +30,7 @@ HEADER = """\
 
 @dataclass(frozen=True)
 class Float:
-    """A floating-point type: its width, the bits of its significand, and the digits that print it."""
+    """A floating-point type: its width, its significand's bits, and the digits that print it."""
 
     bits: int
     precision: int

@@ -386,7 +386,6 @@ cdef void _forward_layer(
     product.row_end, product.col_end, product.depth = rows, layer.outputs, layer.inputs
     product.a, product.a_row, product.a_depth = x.data, x.stride, 1
     product.b, product.b_depth = _at(parameters, layer.weights, plan), layer.outputs
-    product.b_strip = plan.kernels.strip
     product.start, product.start_row = _bias_row(plan, layer, parameters, ws), 0
     product.c, product.c_row = out.data, out.stride
     product.finish, product.context = NULL, NULL
@@ -445,7 +444,6 @@ cdef void _delta(
     product.row_end, product.col_end, product.depth = rows, layer.inputs, layer.outputs
     product.a, product.a_row, product.a_depth = delta.data, delta.stride, 1
     product.b, product.b_depth = transposed.data, transposed.stride
-    product.b_strip = plan.kernels.strip
     product.start, product.start_row = NULL, 0
     product.c, product.c_row = out.data, out.stride
     product.finish, product.context = NULL, NULL
@@ -468,9 +466,17 @@ cdef void _weight_gradient(
     cdef ds_product product
     cdef ds_update_finish finish
     cdef bint by_columns = layer.outputs > layer.inputs
-    product.row_end, product.col_end, product.depth = layer.inputs, layer.outputs, rows
-    product.a, product.a_row, product.a_depth = x.data, 1, x.stride
-    product.b, product.b_depth, product.b_strip = delta.data, delta.stride, plan.kernels.strip
+    if layer.outputs == 1:
+        # a column of weights lies as a row does: delta transposed times x has the columns of x
+        # along the vectors, and the same sums
+        product.row_end, product.col_end, product.depth = 1, layer.inputs, rows
+        product.a, product.a_row, product.a_depth = delta.data, 1, delta.stride
+        product.b, product.b_depth = x.data, x.stride
+        by_columns = True
+    else:
+        product.row_end, product.col_end, product.depth = layer.inputs, layer.outputs, rows
+        product.a, product.a_row, product.a_depth = x.data, 1, x.stride
+        product.b, product.b_depth = delta.data, delta.stride
     product.start, product.start_row = NULL, layer.outputs
     product.c, product.c_row = NULL, layer.outputs
     product.finish, product.context = NULL, NULL
@@ -803,7 +809,7 @@ cdef class Descent:
     cdef char *_gradients
     cdef char *_states[2]
     cdef double _hyper[DS_MAX_HYPER]
-    cdef double _coefficients[DS_MAX_COEFFICIENTS]
+    cdef double _coefficients[DS_MAX_COEFFICIENTS]  # room for either float type
     cdef int _overflow
 
     def __init__(self, Plan plan, parameters, state, int optimizer, hyper):

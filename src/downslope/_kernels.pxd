@@ -33,7 +33,7 @@ cdef extern from "downslope.h" nogil:
         const void *a
         Py_ssize_t a_row, a_depth
         const void *b
-        Py_ssize_t b_depth, b_strip
+        Py_ssize_t b_depth
         const void *start
         Py_ssize_t start_row
         void *c
@@ -50,10 +50,10 @@ cdef extern from "downslope.h" nogil:
         Py_ssize_t rows, Py_ssize_t cols, ds_rows output, ds_rows target, const void *weight,
         double scale, double *row_loss, ds_rows delta) noexcept nogil
     ctypedef void (*ds_prepare_fn)(
-        const double *hyper, int64_t step, double *coefficients) noexcept nogil
+        const double *hyper, int64_t step, void *coefficients) noexcept nogil
     ctypedef int (*ds_update_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, void *parameters, void *state_1,
-        void *state_2, Py_ssize_t stride, const double *coefficients) noexcept nogil
+        void *state_2, Py_ssize_t stride, const void *coefficients) noexcept nogil
     ctypedef void (*ds_transpose_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows source, ds_rows target) noexcept nogil
     ctypedef void (*ds_column_sums_fn)(
@@ -62,6 +62,8 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_product_fn)(const ds_product *product) noexcept nogil
     ctypedef void (*ds_elementary_fn)(
         Py_ssize_t n, const void *x, void *y) noexcept nogil
+
+    ctypedef Py_ssize_t (*ds_fma_chains_fn)(Py_ssize_t length, void *sum) noexcept nogil
 
     ctypedef struct ds_activation_finish:
         ds_activation_fn activation
@@ -79,7 +81,7 @@ cdef extern from "downslope.h" nogil:
         void *state_1
         void *state_2
         Py_ssize_t stride
-        const double *coefficients
+        const void *coefficients
         int *overflow
 
     ctypedef struct ds_kernels:
@@ -94,6 +96,7 @@ cdef extern from "downslope.h" nogil:
         ds_prepare_fn *prepares
         ds_update_fn *updates
         ds_elementary_fn *elementary
+        ds_fma_chains_fn fma_chains
 
     ctypedef void (*ds_task_fn)(void *context, int part, int parts) noexcept nogil
 

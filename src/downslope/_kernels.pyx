@@ -6,6 +6,7 @@ write into their last array.
 """
 
 import os
+from time import perf_counter
 
 import numpy as np
 
@@ -190,6 +191,21 @@ def kernel_info(str isa, int float_bits) -> dict:
     }
 
 
+def fma_peak(str isa, int float_bits) -> float:
+    """The core's best rate of fused multiply-adds on this instruction set, in GFLOP/s: the best of
+    some runs of a loop that touches no memory."""
+    cdef const ds_kernels *table = _table(isa, float_bits)
+    cdef double sum_of_chains[8]  # of the widest vector
+    cdef Py_ssize_t count
+    best = 0.0
+    for _ in range(40):
+        begun = perf_counter()
+        with nogil:
+            count = table.fma_chains(50_000, sum_of_chains)
+        best = max(best, 2e-9 * count / (perf_counter() - begun))
+    return best
+
+
 def run_elementary(str isa, str name, real[::1] x, real[::1] out):
     """out = name(x)."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
@@ -246,8 +262,9 @@ def run_update(
     """One optimiser step; returns 1 if an element overflowed and was left as it was."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
     cdef int code = OPTIMIZERS[name]
-    cdef double coefficients[8]
-    coefficients[:] = [0.0] * 8
+    cdef real coefficients[DS_MAX_COEFFICIENTS]
+    for n in range(DS_MAX_COEFFICIENTS):
+        coefficients[n] = 0
     table.prepares[code](&hyper[0], step, coefficients)
     return table.updates[code](
         gradient.shape[0], gradient.shape[1], _block(gradient), &parameters[0, 0],
@@ -283,7 +300,7 @@ def run_product(
     product.a_row = 1 if transpose_a else a.shape[1]
     product.a_depth = a.shape[1] if transpose_a else 1
     product.b = _block(b).data
-    product.b_depth, product.b_strip = b.shape[1], table.strip
+    product.b_depth = b.shape[1]
     product.start, product.start_row = NULL, 0
     if start is not None:
         first = np.atleast_2d(start)

@@ -71,13 +71,16 @@ def as_number(
 
 def as_float_type(dtype: Any) -> np.dtype[Any]:
     """float32 or float64, or an error."""
-    for resolved in (np.dtype(np.float32), np.dtype(np.float64)):
-        try:
-            if dtype is not None and np.dtype(dtype) == resolved:  # None would mean float64
-                return resolved
-        except TypeError:
-            break
-    raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
+    error = ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
+    if dtype is None:  # which NumPy takes for float64
+        raise error
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError:
+        raise error from None
+    if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise error
+    return resolved
 
 
 def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -133,12 +136,13 @@ def as_targets(
     array = as_numeric(name, values)
     if array.shape[:1] != (rows,):
         raise ValueError(
-            f"X and {name} must have as many rows; got {rows} and {_shape_text(array.shape)}"
+            f"X{name.removeprefix('y')} and {name} must have as many rows; "
+            f"got {rows} and {_shape_text(array.shape)}"
         )
     if loss.label_kernel is not None and (array.ndim == 1 or array.shape[1:] == (1,)):
         return _as_labels(name, array.reshape(-1), outputs)
     targets = as_rows(name, array, outputs, dtype)
-    if loss.output == "sigmoid" and not _all_chunks(targets, lambda t: (t >= 0).all() and (t <= 1).all()):
+    if loss.output == "sigmoid" and not _all_chunks(targets, _are_fractions):
         raise ValueError(f"{name} must lie in [0, 1] for loss {loss.name!r}")
     if loss.output == "softmax" and not _all_chunks(targets, _are_probabilities):
         raise ValueError(
@@ -152,12 +156,17 @@ def as_numeric(name: str, values: Any) -> NDArray[Any]:
     """An array of real numbers (or booleans) with at least one axis."""
     if hasattr(values, "toarray") and hasattr(values, "nnz"):
         raise TypeError(f"{name} is a sparse matrix; give a dense one: {name}.toarray()")
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} has masked values; drop such rows, or fill them: {name}.filled(0)"
+        )
     try:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from None
     if array.dtype.kind not in "biuf":
-        hint = " (convert it first, for example with .astype(float))" * (array.dtype.kind in "OSU")
+        convertible = array.dtype.kind in "OSU"
+        hint = " (convert it first, for example with .astype(float))" if convertible else ""
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}{hint}")
     if array.ndim == 0:
         raise ValueError(f"{name} must be an array with rows; got the number {array!s}")
@@ -196,6 +205,10 @@ def _all_chunks(array: NDArray[Any], check: Any) -> bool:
     return all(check(array[i : i + step]) for i in range(0, len(array), step))
 
 
+def _are_fractions(rows: NDArray[Any]) -> bool:
+    return bool((rows >= 0).all() and (rows <= 1).all())
+
+
 def _are_probabilities(rows: NDArray[Any]) -> bool:
     return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3))
 
@@ -207,7 +220,7 @@ def _as_labels(name: str, labels: NDArray[Any], outputs: int) -> NDArray[np.int6
             f"class labels in {name} must be integers; got dtype {labels.dtype}: "
             f"give {name}.astype(int)"
         )
-    if labels.size and not (0 <= labels.min() and labels.max() < outputs):
+    if labels.size and not (labels.min() >= 0 and labels.max() < outputs):
         raise ValueError(
             f"class labels in {name} must lie in 0 .. {outputs - 1}, one for each output; "
             f"found {labels.min()} .. {labels.max()}"

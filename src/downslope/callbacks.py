@@ -146,8 +146,13 @@ class Progress(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         try:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-            from rich.progress import TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
         except ImportError:
             return
         console = Console(stderr=True)
@@ -162,9 +167,7 @@ class Progress(Callback):
             console=console,
         )
         self._bar.start()
-        self._task = self._bar.add_task(
-            "", total=trainer.target_epoch, completed=trainer.epoch
-        )
+        self._task = self._bar.add_task("", total=trainer.target_epoch, completed=trainer.epoch)
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
         text = "  ".join(f"{name} {value:.5g}" for name, value in logs.items())

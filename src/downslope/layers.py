@@ -111,7 +111,7 @@ class Layer:
 
 
 def _given(name: str, values: ArrayLike, ndim: int | None = None) -> NDArray[np.float64]:
-    """Initial values that the caller gives, as float64: finite, with `ndim` axes if that matters."""
+    """Initial values that the caller gives, as float64: finite, with `ndim` axes if it matters."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

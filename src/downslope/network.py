@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Rows that go through the layers together in `predict`.
 _PREDICT_ROWS = 512
+
+# Key of the description of the network in a file's metadata.
+_ARCHITECTURE = "downslope"
 
 
 class Network:
@@ -98,13 +101,24 @@ class Network:
             )
         else:
             inputs, dense = as_count("the number of inputs", widths), _checked_layers(layers)
+            _refuse_beside_layers(
+                activation=activation,
+                output=output,
+                weights=weights,
+                use_bias=use_bias,
+                shared_bias=shared_bias,
+            )
         _check_weight_shapes(inputs, dense)
         self._build(inputs, dense, as_float_type(dtype), _as_seed(seed))
-        _plan.initialize(self.layers, dense, self.seed)
+        with np.errstate(over="ignore"):  # what overflows is found by the check that follows
+            _plan.initialize(self.layers, dense, self.seed)
+        if not np.isfinite(self._parameters).all():
+            raise ValueError(
+                f"an initial weight or bias is beyond the range of {self.dtype}; "
+                "give smaller ones, or dtype='float64'"
+            )
 
-    def _build(
-        self, inputs: int, dense: Sequence[Dense], dtype: np.dtype[Any], seed: int
-    ) -> None:
+    def _build(self, inputs: int, dense: Sequence[Dense], dtype: np.dtype[Any], seed: int) -> None:
         self._dense = list(dense)
         self.dtype, self.seed = dtype, seed
         self.metadata: dict[str, str] = {}
@@ -387,23 +401,26 @@ callbacks, threads, verbose
 
         Raises
         ------
-        TypeError
-            If the metadata are not text.
+        TypeError, ValueError
+            If the metadata are not text, or have the key "downslope".
         OSError
             If the file can not be written.
         """
         from downslope.interop.safetensors import write_tensors
 
-        tensors = {}
-        for index, layer in enumerate(self.layers):
-            tensors[f"layers.{index}.weights"] = layer.weights
-            if layer.bias is not None:
-                tensors[f"layers.{index}.bias"] = layer.bias
+        texts = {**self.metadata, **(metadata or {})}
+        if _ARCHITECTURE in texts:
+            raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
         write_tensors(
             path,
-            tensors,
-            {**self.metadata, **(metadata or {}), "downslope": json.dumps(self._architecture())},
+            dict(zip(_tensor_shapes(self.inputs, self._dense), self._views(), strict=True)),
+            {**texts, _ARCHITECTURE: json.dumps(self._architecture())},
         )
+
+    def _views(self) -> list[NDArray[Any]]:
+        """All weights and biases, in the order of the parameters."""
+        pairs = [(layer.weights, layer.bias) for layer in self.layers]
+        return [view for pair in pairs for view in pair if view is not None]
 
     def _architecture(self) -> dict[str, Any]:
         return {
@@ -437,7 +454,12 @@ callbacks, threads, verbose
         return chosen
 
     def dataset(
-        self, X: ArrayLike, y: ArrayLike, loss: Loss, sample_weight: ArrayLike | None, suffix: str = ""
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: Loss,
+        sample_weight: ArrayLike | None,
+        suffix: str = "",
     ) -> _engine.Dataset:
         """Checked rows, targets and weights, as the engine takes them."""
         x = _some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
@@ -550,30 +572,27 @@ def load(path: str | os.PathLike[str]) -> Network:
     from downslope.interop.safetensors import read_tensors
 
     tensors, metadata = read_tensors(path)
-    text = metadata.pop("downslope", None)
+    text = metadata.pop(_ARCHITECTURE, None)
     if text is None:
         raise ValueError(
             f"{os.fspath(path)!r} holds tensors but no downslope network (its metadata lack the "
-            "key 'downslope'); give a file written by Network.save"
+            f"key {_ARCHITECTURE!r}); give a file written by Network.save"
         )
     try:
-        network = _from_architecture(json.loads(text))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{os.fspath(path)!r}: the description of the network is damaged ({error})"
-        ) from error
-    _fill(network, tensors, os.fspath(path))
+        network = _from_architecture(json.loads(text), tensors)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
     network.metadata = metadata
     return network
 
 
 def loss_code(loss: Loss, data: _engine.Dataset) -> int:
     """The kernel of a loss for the targets of a data set: dense ones or labels."""
-    labels = data.has_labels and loss.label_kernel is not None
-    return _kernels.LOSSES[loss.label_kernel if labels else loss.name]
+    return _kernels.LOSSES[(data.has_labels and loss.label_kernel) or loss.name]
 
 
-def _from_architecture(description: dict[str, Any]) -> Network:
+def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
+    """The network of a file.  Sizes are believed only where there are tensors of that size."""
     if description["format"] != 1:
         raise ValueError(
             f"format {description['format']!r} is newer than this version of downslope reads"
@@ -588,30 +607,36 @@ def _from_architecture(description: dict[str, Any]) -> Network:
         )
         for layer in description["layers"]
     ]
-    return Network(
-        description["inputs"], dense, dtype=description["dtype"], seed=description["seed"]
-    )
-
-
-def _fill(network: Network, tensors: dict[str, NDArray[Any]], path: str) -> None:
-    """Copy the tensors of a file into a network's parameters, if names, types and shapes agree."""
-    expected = {}
-    for index, layer in enumerate(network.layers):
-        expected[f"layers.{index}.weights"] = layer.weights
-        if layer.bias is not None:
-            expected[f"layers.{index}.bias"] = layer.bias
-    if set(tensors) != set(expected):
+    dtype = as_float_type(description["dtype"])
+    expected = {
+        name: (dtype, shape) for name, shape in _tensor_shapes(description["inputs"], dense).items()
+    }
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    if found != expected:
+        name = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         raise ValueError(
-            f"{path!r} is damaged: expected the tensors {sorted(expected)}, found {sorted(tensors)}"
+            f"tensor {name!r} should be {_tensor_text(expected.get(name))}, "
+            f"is {_tensor_text(found.get(name))}"
         )
-    for name, view in expected.items():
-        tensor = tensors[name]
-        if tensor.shape != view.shape or tensor.dtype != view.dtype:
-            raise ValueError(
-                f"{path!r} is damaged: tensor {name!r} should be {view.dtype} {view.shape}, "
-                f"is {tensor.dtype} {tensor.shape}"
-            )
-        view[...] = tensor
+    network = Network(description["inputs"], dense, dtype=dtype, seed=description["seed"])
+    for name, view in zip(expected, network._views(), strict=True):
+        view[...] = tensors[name]
+    return network
+
+
+def _tensor_shapes(inputs: int, layers: Sequence[Dense]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a file's tensors, in the order of the parameters."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for index, layer in enumerate(layers):
+        shapes[f"layers.{index}.weights"] = (inputs, layer.units)
+        if layer.use_bias:
+            shapes[f"layers.{index}.bias"] = (layer.bias_count,)
+        inputs = layer.units
+    return shapes
+
+
+def _tensor_text(tensor: tuple[np.dtype[Any], tuple[int, ...]] | None) -> str:
+    return "absent" if tensor is None else f"{tensor[0]} {tensor[1]}"
 
 
 def _from_widths(
@@ -622,34 +647,40 @@ def _from_widths(
         raise TypeError(
             f"give all widths, as in Network([{widths}, 32, 1]), or layers as the second argument"
         )
+    if not isinstance(widths, Iterable):
+        raise TypeError(f"widths must be a list of whole numbers; got {widths!r}")
     sizes = [as_count(f"widths[{i}]", width) for i, width in enumerate(widths)]
     if len(sizes) < 2:
         raise ValueError(f"a network needs at least two widths, inputs and outputs; got {sizes}")
     hidden = len(sizes) - 2
-    if isinstance(activation, str | Activation):
-        activations = [activation] * hidden
-    else:
-        activations = list(activation)
-        if len(activations) != hidden:
-            raise ValueError(
-                f"give one activation for each of the {hidden} hidden layers, or one for all; "
-                f"got {len(activations)}"
-            )
-    if isinstance(weights, str | Initializer):
-        initial = [weights] * (hidden + 1)
-    else:
-        initial = list(weights)
-        if len(initial) != hidden + 1:
-            raise ValueError(
-                f"give weights for each of the {hidden + 1} layers; got {len(initial)}"
-            )
+    activations = _for_each("activation", activation, Activation, "hidden layers", hidden)
+    initial = _for_each("weights", weights, Initializer, "layers", hidden + 1)
     return sizes[0], [
         Dense(units, function, weights=values, **bias)
         for units, function, values in zip(sizes[1:], [*activations, output], initial, strict=True)
     ]
 
 
+def _for_each(name: str, value: Any, kind: type, layers: str, count: int) -> list[Any]:
+    """The values of `count` layers: one name or object for all, or a list with one for each."""
+    if isinstance(value, str | kind):
+        return [value] * count
+    if not isinstance(value, Iterable):
+        raise TypeError(
+            f"{name} must be a name, a downslope.{kind.__name__}, or a list with one for each of "
+            f"the {count} {layers}; got {value!r}"
+        )
+    values = list(value)
+    if len(values) != count:
+        raise ValueError(
+            f"{name} must have one entry for each of the {count} {layers}; got {len(values)}"
+        )
+    return values
+
+
 def _checked_layers(layers: Any) -> list[Dense]:
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of downslope.Dense; got {layers!r}")
     dense = list(layers)
     if not dense:
         raise ValueError("a network needs at least one layer; got none")
@@ -659,6 +690,16 @@ def _checked_layers(layers: Any) -> list[Dense]:
                 f"layers[{index}] must be a downslope.Dense; got {type(layer).__name__}"
             )
     return dense
+
+
+def _refuse_beside_layers(**arguments: Any) -> None:
+    """Each layer says for itself what these arguments say for a list of widths."""
+    for name, value in arguments.items():
+        default = (Network.__init__.__kwdefaults__ or {})[name]
+        if type(value) is not type(default) or value != default:
+            raise ValueError(
+                f"{name} goes with a list of widths; with layers, give it to each Dense"
+            )
 
 
 def _check_weight_shapes(inputs: int, layers: Sequence[Dense]) -> None:

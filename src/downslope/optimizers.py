@@ -158,4 +158,3 @@ def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
             f"got {type(optimizer).__name__}"
         )
     return OPTIMIZERS[choose("optimizer", optimizer, OPTIMIZERS)]()  # type: ignore[call-arg]
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -110,9 +111,7 @@ class Trainer:
 
     # ---- Your own loop ----
 
-    def step(
-        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-    ) -> float:
+    def step(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
         """One update from one batch: forward, backward, optimiser.
 
         Parameters
@@ -279,8 +278,9 @@ class Trainer:
             self._run_epochs(data, rows, validation, batch, shuffle, sampling, threads, watchers)
             self.interrupted = False
         finally:
-            for callback in begun:
-                callback.on_fit_end(self)
+            with contextlib.ExitStack() as endings:  # each is called, even if another one fails
+                for callback in reversed(begun):
+                    endings.callback(callback.on_fit_end, self)
         return history
 
     def _run_epochs(
@@ -331,9 +331,7 @@ class Trainer:
         """Steps over all rows of the order; the mean loss of its rows."""
         if self._descent.needs_gradients(batch):
             self._descent.keep_gradients(self.network.gradients)
-        status, total = self._descent.train(
-            data, loss_code(self.loss, data), order, batch, threads
-        )
+        status, total = self._descent.train(data, loss_code(self.loss, data), order, batch, threads)
         self._check(status)
         return total / (data.rows if order is None else len(order))
 
@@ -398,7 +396,6 @@ def _checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
     for callback in checked:
         if not isinstance(callback, Callback):
             raise TypeError(
-                "callbacks must be downslope.Callback objects, not their classes; "
-                f"got {callback!r}"
+                f"callbacks must be downslope.Callback objects, not their classes; got {callback!r}"
             )
     return checked

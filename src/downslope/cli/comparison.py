@@ -112,8 +112,8 @@ def compare_with_numpy(
     _report(pairs, test, samples=epochs * len(training.labels))
     say(
         f"Medians of {PAIRS} trainings each, in turn, {epochs} epochs without validation and "
-        f"display, {_thread_note(threads)}; accuracies after the last epoch. On the same batches the losses of the first "
-        f"{CHECKED_EPOCHS} epochs agree to {error:.0e} (relative)."
+        f"display, {_thread_note(threads)}; accuracies after the last epoch. On the same batches "
+        f"the losses of the first {CHECKED_EPOCHS} epochs agree to {error:.0e} (relative)."
     )
 
 

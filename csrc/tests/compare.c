@@ -1,0 +1,252 @@
+/* compare.c: the kernels of one table over many shapes, one line each: its name and a hash.
+ *
+ * compare.sh compiles it with the kernel files for each instruction set; the lines must not differ.
+ * The numbers are made without the C library, whose functions differ from machine to machine.  All
+ * blocks end where readable memory ends, so that a kernel that touches more is caught. */
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "../kernels/kernels.h"
+
+extern const ds_kernels DS_NAME(kernels);
+#define TABLE DS_NAME(kernels)
+
+/* ---- Numbers ---- */
+
+static uint64_t random_state;
+
+static uint64_t random_bits(void) { /* xorshift64* */
+  random_state ^= random_state >> 12;
+  random_state ^= random_state << 25;
+  random_state ^= random_state >> 27;
+  return random_state * 2685821657736338717u;
+}
+
+/* Uniform in (-range, range). */
+static real uniform(double range) {
+  return (real)(((double)(random_bits() >> 11) * 0x1p-52 - 1) * range);
+}
+
+/* Of any magnitude and class. */
+static real anything(void) {
+  static const double special[] = {0.0, -0.0, 1, -1, 0x1p-140, -0x1p-1060, INFINITY, NAN};
+  const unsigned kind = random_bits() >> 40;
+  switch (kind % 8) {
+    case 0: return (real)special[kind / 8 % 8];
+    case 1: return (real)-special[kind / 8 % 8];
+    case 2: return (real)ldexp(uniform(1), (int)(kind / 8 % 2048) - 1024);
+    case 3: return uniform(800);
+    default: return uniform(8);
+  }
+}
+
+/* ---- Memory: blocks of reals before a page that must not be touched ---- */
+
+enum { PAGE = 65536 };
+
+static real *new_block(ptrdiff_t n) {
+  const size_t size = ((size_t)n * sizeof(real) / PAGE + 1) * PAGE;
+  char *start = mmap(NULL, size + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (start == MAP_FAILED || mprotect(start + size, PAGE, PROT_NONE) != 0) {
+    perror("mmap");
+    exit(1);
+  }
+  return (real *)(start + size) - n;
+}
+
+static void free_block(real *block, ptrdiff_t n) {
+  const size_t size = ((size_t)n * sizeof(real) / PAGE + 1) * PAGE;
+  munmap((char *)(block + n) - size, size + PAGE);
+}
+
+/* A block (rows, cols) of uniform numbers; the elements between its rows hold such numbers too. */
+static ds_rows new_rows(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t stride, double range) {
+  const ptrdiff_t n = (rows - 1) * stride + cols;
+  ds_rows block = {new_block(n), stride};
+  for (ptrdiff_t i = 0; i < n; i++) ((real *)block.data)[i] = uniform(range);
+  return block;
+}
+
+static void free_rows(ds_rows block, ptrdiff_t rows, ptrdiff_t cols) {
+  free_block(block.data, (rows - 1) * block.stride + cols);
+}
+
+/* ---- Hashes: FNV-1a over the bits, any NaN counting as the same ---- */
+
+typedef uint64_t hash;
+static const hash EMPTY = 14695981039346656037u;
+
+static void add_bits(hash *h, uint64_t bits) { *h = (*h ^ bits) * 1099511628211u; }
+
+static void add_double(hash *h, double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  add_bits(h, x == x ? bits : 1);
+}
+
+/* The whole block, with what lies between its rows. */
+static void add_rows(hash *h, ds_rows block, ptrdiff_t rows, ptrdiff_t cols) {
+  for (ptrdiff_t i = 0; i < (rows - 1) * block.stride + cols; i++)
+    add_double(h, ((real *)block.data)[i]);
+}
+
+static void print_hash(const char *family, const char *name, hash h) {
+  printf("%s %s %016llx\n", family, name, (unsigned long long)h);
+}
+
+/* ---- The kernels ---- */
+
+/* Rows of 1 .. MOST columns: ragged ends of every vector and more than one round of DS_LANES. */
+enum { ROWS = 5, MOST = 37, GAP = 3, MANY = 1 << 18 };
+
+static void compare_elementary(const char *name, int code) {
+  hash h = EMPTY;
+  real *x = new_block(MANY), *y = new_block(MANY);
+  for (ptrdiff_t i = 0; i < MANY; i++) x[i] = anything();
+  for (ptrdiff_t n = 0; n < MOST; n++) {
+    TABLE.elementary[code](n, x + MANY - n, y + MANY - n);
+    add_rows(&h, (ds_rows){y + MANY - n, n}, 1, n);
+  }
+  TABLE.elementary[code](MANY, x, y);
+  add_rows(&h, (ds_rows){y, MANY}, 1, MANY);
+  print_hash("elementary", name, h);
+  free_block(x, MANY);
+  free_block(y, MANY);
+}
+
+static void compare_activation(const char *name, int code) {
+  hash h = EMPTY;
+  for (ptrdiff_t cols = 1; cols <= MOST; cols++)
+    for (ptrdiff_t gap = 0; gap <= GAP; gap += GAP)
+      for (int wild = 0; wild < 2; wild++) {
+        ds_rows z = new_rows(ROWS, cols, cols + gap, 8);
+        ds_rows y = new_rows(ROWS, cols, cols + gap, 8);
+        ds_rows d = new_rows(ROWS, cols, cols + gap, 1);
+        if (wild)
+          for (ptrdiff_t j = 0; j < cols; j++) ((real *)z.data)[j] = anything();
+        TABLE.activations[code](ROWS, cols, z, y, 0.3);
+        TABLE.derivatives[code](ROWS, cols, z, y, d, 0.3);
+        TABLE.activations[code](ROWS, cols, z, z, 0.3);
+        add_rows(&h, z, ROWS, cols);
+        add_rows(&h, y, ROWS, cols);
+        add_rows(&h, d, ROWS, cols);
+        free_rows(z, ROWS, cols);
+        free_rows(y, ROWS, cols);
+        free_rows(d, ROWS, cols);
+      }
+  print_hash("activation", name, h);
+}
+
+/* Targets are indicators where they are dense, so that every loss is defined. */
+static void compare_loss(const char *name, int code, int labels) {
+  hash h = EMPTY;
+  for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
+    ds_rows output = new_rows(ROWS, cols, cols + GAP, 30);
+    ds_rows target = new_rows(ROWS, cols, cols, 1);
+    ds_rows delta = new_rows(ROWS, cols, cols + GAP, 1);
+    ds_rows weight = new_rows(1, ROWS, ROWS, 1);
+    int64_t label[ROWS];
+    double row_loss[ROWS];
+    for (ptrdiff_t i = 0; i < ROWS; i++) {
+      label[i] = (int64_t)(random_bits() % (uint64_t)cols);
+      for (ptrdiff_t j = 0; j < cols; j++)
+        ((real *)target.data)[i * cols + j] = j == label[i] ? 1 : 0;
+    }
+    const ds_rows given = labels ? (ds_rows){label, 1} : target;
+    TABLE.losses[code](ROWS, cols, output, given, weight.data, 0.2, row_loss, delta);
+    for (int i = 0; i < ROWS; i++) add_double(&h, row_loss[i]);
+    add_rows(&h, delta, ROWS, cols);
+    free_rows(output, ROWS, cols);
+    free_rows(target, ROWS, cols);
+    free_rows(delta, ROWS, cols);
+    free_rows(weight, 1, ROWS);
+  }
+  print_hash("loss", name, h);
+}
+
+static void compare_optimizer(const char *name, int code) {
+  static const double hyper[DS_MAX_HYPER] = {0.01, 0.9, 0.999, 1e-8};
+  hash h = EMPTY;
+  for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
+    real coefficients[DS_MAX_COEFFICIENTS] = {0};
+    ds_rows gradient = new_rows(ROWS, cols, cols + GAP, 1), block[3];
+    for (int k = 0; k < 3; k++) block[k] = new_rows(ROWS, cols, cols + 1, 1);
+    for (ptrdiff_t i = 0; i < (ROWS - 1) * (cols + 1) + cols; i++) /* Adam's v is not negative */
+      ((real *)block[2].data)[i] *= ((real *)block[2].data)[i];
+    TABLE.prepares[code](hyper, 7, coefficients);
+    for (int huge = 0; huge < 2; huge++) {
+      if (huge) ((real *)gradient.data)[0] = DS_FLOAT_BITS == 32 ? (real)FLT_MAX : (real)DBL_MAX;
+      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data,
+                                                 block[1].data, block[2].data, cols + 1,
+                                                 coefficients));
+      for (int k = 0; k < 3; k++) add_rows(&h, block[k], ROWS, cols);
+    }
+    free_rows(gradient, ROWS, cols);
+    for (int k = 0; k < 3; k++) free_rows(block[k], ROWS, cols);
+  }
+  print_hash("optimizer", name, h);
+}
+
+static void compare_product(void) {
+  hash h = EMPTY;
+  for (ptrdiff_t rows = 1; rows <= 15; rows += 2)
+    for (ptrdiff_t cols = 1; cols <= 4 * MOST; cols += 3) {
+      const ptrdiff_t depth = (rows * 7 + cols) % 40;
+      ds_rows a = new_rows(rows, depth + 1, depth + 2, 1);
+      ds_rows b = new_rows(depth + 1, cols, cols + GAP, 1);
+      ds_rows bias = new_rows(1, cols, cols, 1);
+      ds_rows c = new_rows(rows, cols, cols + GAP, 1);
+      const ds_product product = {.row_end = rows, .col_end = cols, .depth = depth,
+                                  .a = a.data, .a_row = a.stride, .a_depth = 1,
+                                  .b = b.data, .b_depth = b.stride,
+                                  .start = bias.data, .c = c.data, .c_row = c.stride};
+      TABLE.product(&product);
+      add_rows(&h, c, rows, cols);
+      free_rows(a, rows, depth + 1);
+      free_rows(b, depth + 1, cols);
+      free_rows(bias, 1, cols);
+      free_rows(c, rows, cols);
+    }
+  print_hash("matrix", "product", h);
+}
+
+static void compare_transpose_and_sums(void) {
+  hash transposed = EMPTY, summed = EMPTY;
+  for (ptrdiff_t rows = 1; rows <= MOST; rows += 2)
+    for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
+      ds_rows source = new_rows(rows, cols, cols + GAP, 1);
+      ds_rows target = new_rows(cols, rows, rows + 1, 1);
+      ds_rows sums = new_rows(1, cols, cols, 1);
+      TABLE.transpose(rows, cols, source, target);
+      TABLE.column_sums(rows, cols, source, sums.data, sums.data);
+      add_rows(&transposed, target, cols, rows);
+      add_rows(&summed, sums, 1, cols);
+      free_rows(source, rows, cols);
+      free_rows(target, cols, rows);
+      free_rows(sums, 1, cols);
+    }
+  print_hash("matrix", "transpose", transposed);
+  print_hash("matrix", "column_sums", summed);
+}
+
+#define ELEMENTARY(name) random_state = 1, compare_elementary(#name, DS_ELEMENTARY_##name);
+#define ACTIVATION(name, reads, shape) \
+  random_state = 1, compare_activation(#name, DS_ACTIVATION_##name);
+#define LOSS(name, output, targets) \
+  random_state = 1, compare_loss(#name, DS_LOSS_##name, DS_TARGETS_##targets == DS_TARGETS_LABELS);
+#define OPTIMIZER(name, states) random_state = 1, compare_optimizer(#name, DS_OPTIMIZER_##name);
+
+int main(void) {
+  DS_ELEMENTARY(ELEMENTARY)
+  DS_ACTIVATIONS(ACTIVATION)
+  DS_LOSSES(LOSS)
+  DS_OPTIMIZERS(OPTIMIZER)
+  random_state = 1;
+  compare_product();
+  compare_transpose_and_sums();
+  return 0;
+}

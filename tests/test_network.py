@@ -1,0 +1,693 @@
+"""Networks: construction, the flat parameters and their views, copies, and single passes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import downslope as ds
+import numpy_reference as reference
+from downslope._validate import as_rows
+
+DTYPES = ["float32", "float64"]
+
+
+def random_network(rng, widths=(4, 6, 5, 3), **options):
+    """A network with random weights and, unlike a new one's, random biases."""
+    network = ds.Network(list(widths), **{"seed": 0, "activation": "tanh", **options})
+    network.parameters[:] = rng.normal(scale=0.5, size=network.parameters.size)
+    return network
+
+
+def names(network):
+    return [layer.activation.name for layer in network.layers]
+
+
+# ---- Construction ----
+
+
+def test_widths_and_layers_say_the_same():
+    by_widths = ds.Network([5, 4, 3, 2], activation=["tanh", "relu"], output="softmax", seed=3)
+    by_layers = ds.Network(
+        5, [ds.Dense(4, "tanh"), ds.Dense(3, "relu"), ds.Dense(2, "softmax")], seed=3
+    )
+    assert repr(by_widths) == repr(by_layers)
+    np.testing.assert_array_equal(by_widths.parameters, by_layers.parameters)
+
+
+def test_defaults():
+    network = ds.Network([3, 4, 2])
+    assert names(network) == ["relu", "identity"]
+    assert network.dtype == np.float32
+    assert (network.inputs, network.outputs, network.metadata) == (3, 2, {})
+    assert [layer.bias.shape for layer in network.layers] == [(4,), (2,)]
+    assert [(layer.inputs, layer.outputs) for layer in network.layers] == [(3, 4), (4, 2)]
+
+
+def test_one_activation_for_all_hidden_layers():
+    assert names(ds.Network([2, 3, 3, 3, 1], activation="gelu")) == ["gelu"] * 3 + ["identity"]
+
+
+def test_a_network_of_one_layer_has_no_hidden_activation():
+    assert names(ds.Network([2, 1], activation=[], output="sigmoid")) == ["sigmoid"]
+
+
+def test_activations_with_a_parameter():
+    network = ds.Network(
+        [2, 3, 4, 1], activation=[ds.Activation("leaky_relu", 0.2), "elu"], output="leaky_relu"
+    )
+    assert [layer.activation for layer in network.layers] == [
+        ds.Activation("leaky_relu", 0.2),
+        ds.Activation("elu", 1.0),
+        ds.Activation("leaky_relu", 0.01),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(reference.ACTIVATIONS))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_activation_in_every_place(rng, name, dtype):
+    network = random_network(rng, activation=["tanh", name], output=name, dtype=dtype)
+    x = rng.normal(size=(7, 4))
+    expected = reference.Network.copy_of(network).predict(x.astype(dtype))
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(network.predict(x), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, np.float32, float, np.dtype("f8")])
+def test_dtype_of_everything(dtype):
+    network = ds.Network([2, 3, 1], dtype=dtype)
+    assert network.dtype == np.dtype(dtype)
+    network.forward([[1, 2]])
+    arrays = [
+        network.parameters,
+        network.gradients,
+        network.layers[0].weights,
+        network.layers[1].bias,
+        network.predict([[1, 2]]),
+        network.backward([[1]]),
+    ]
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("widths", [(4, 3, 2), np.array([4, 3, 2]), range(4, 1, -1)])
+def test_widths_of_any_sequence(widths):
+    assert ds.Network(widths, seed=0).layers[0].weights.shape == (4, 3)
+
+
+def test_dense_keeps_what_it_was_given():
+    layer = ds.Dense(3, "tanh", shared_bias=True)
+    assert (layer.units, layer.activation, layer.bias_count) == (3, ds.Activation("tanh"), 1)
+    assert ds.Dense(3).bias_count == 3
+    assert ds.Dense(3, use_bias=False).bias_count == 0
+
+
+# ---- Initial values ----
+
+
+def test_the_seed_decides_the_weights():
+    first, again, other = (ds.Network([5, 5], seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.parameters, again.parameters)
+    assert (first.layers[0].weights != other.layers[0].weights).all()
+
+
+def test_a_seed_is_drawn_and_kept():
+    network = ds.Network([5, 5])
+    assert 0 <= network.seed < 2**64
+    again = ds.Network([5, 5], seed=network.seed)
+    np.testing.assert_array_equal(network.parameters, again.parameters)
+    assert ds.Network([5, 5]).seed != network.seed
+
+
+@pytest.mark.parametrize("seed", [0, 2**64 - 1, np.int64(7), np.uint64(2**63)])
+def test_seeds(seed):
+    assert ds.Network([1, 1], seed=seed).seed == int(seed)
+
+
+def test_both_float_types_begin_at_the_same_weights():
+    single, double = (ds.Network([7, 6, 5], seed=4, dtype=dtype) for dtype in DTYPES)
+    np.testing.assert_array_equal(single.parameters, double.parameters.astype(np.float32))
+
+
+def test_equal_layers_begin_at_different_weights():
+    layers = ds.Network([5, 5, 5], seed=0).layers
+    assert (layers[0].weights != layers[1].weights).all()
+
+
+UNIFORM, NORMAL = "uniform", "normal"
+INITIALIZERS = {
+    "uniform": (UNIFORM, 0.05 / math.sqrt(3)),
+    "normal": (NORMAL, 0.05),
+    "glorot_uniform": (UNIFORM, math.sqrt(2 / 500)),
+    "glorot_normal": (NORMAL, math.sqrt(2 / 500)),
+    "he_uniform": (UNIFORM, math.sqrt(2 / 200)),
+    "he_normal": (NORMAL, math.sqrt(2 / 200)),
+    ds.Initializer("uniform", 0.3): (UNIFORM, 0.3 / math.sqrt(3)),
+    ds.Initializer("normal", scale=2.0): (NORMAL, 2.0),
+    ds.Initializer("normal", fan="he"): (NORMAL, math.sqrt(2 / 200)),
+}
+
+
+@pytest.mark.parametrize("initializer", INITIALIZERS, ids=str)
+def test_distribution_of_initial_weights(initializer):
+    """60,000 draws: the mean within 5 standard errors, the spread within 2 %."""
+    distribution, deviation = INITIALIZERS[initializer]
+    weights = ds.Network([200, 300], weights=initializer, dtype="float64", seed=0).layers[0].weights
+    assert abs(weights.mean()) < 5 * deviation / math.sqrt(weights.size)
+    assert weights.std() == pytest.approx(deviation, rel=0.02)
+    largest = np.abs(weights).max() / deviation
+    if distribution == UNIFORM:
+        assert 1.72 < largest <= math.sqrt(3)
+    else:
+        assert 3.5 < largest < 6
+
+
+@pytest.mark.parametrize("zeros", ["zeros", ds.Initializer("zeros"), ds.Initializer("normal", 0)])
+def test_zeros(zeros):
+    assert not ds.Network([3, 2], weights=zeros, seed=0).parameters.any()
+
+
+@pytest.mark.parametrize(
+    ("activation", "initializer"),
+    [(name, "he_normal") for name in ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus")]
+    + [(name, "glorot_uniform") for name in ("identity", "sigmoid", "tanh", "softmax")],
+)
+def test_auto_initial_weights(activation, initializer):
+    auto, named = (
+        ds.Network(5, [ds.Dense(4, activation, weights=weights)], seed=0)
+        for weights in ("auto", initializer)
+    )
+    np.testing.assert_array_equal(auto.parameters, named.parameters)
+
+
+def test_given_weights_and_biases():
+    first, second = np.arange(6.0).reshape(2, 3), [[1], [2], [3]]
+    by_layers = ds.Network(
+        2, [ds.Dense(3, weights=first, bias=[7, 8, 9]), ds.Dense(1, weights=second, bias=0.5)]
+    )
+    np.testing.assert_array_equal(by_layers.parameters, [*range(6), 7, 8, 9, 1, 2, 3, 0.5])
+    by_widths = ds.Network([2, 3, 1], weights=[first, second])
+    np.testing.assert_array_equal(by_widths.parameters, [*range(6), 0, 0, 0, 1, 2, 3, 0])
+    first[:] = -1  # the network has a copy
+    assert by_layers.layers[0].weights[0, 1] == 1
+
+
+def test_names_and_arrays_of_weights_mixed():
+    network = ds.Network([2, 3, 1], weights=["zeros", np.ones((3, 1))])
+    assert not network.layers[0].weights.any()
+    assert network.layers[1].weights.all()
+
+
+# ---- Flat parameters and their views ----
+
+
+@pytest.mark.parametrize("options", [{}, {"shared_bias": True}, {"use_bias": False}], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layout_of_the_flat_parameters(rng, options, dtype):
+    network = random_network(rng, dtype=dtype, **options)
+    flat = []
+    for layer in network.layers:
+        assert layer.weights.shape == (layer.inputs, layer.outputs)
+        flat.extend(layer.weights.ravel())
+        flat.extend([] if layer.bias is None else layer.bias)
+    np.testing.assert_array_equal(network.parameters, flat)
+    assert network.parameters.ndim == network.gradients.ndim == 1
+    assert network.gradients.shape == network.parameters.shape
+    assert network.parameters.ctypes.data % 64 == network.gradients.ctypes.data % 64 == 0
+
+
+def test_writes_are_seen_at_once_both_ways():
+    network = ds.Network([2, 2, 1], weights="zeros", activation="identity")
+    x = [[1.0, 10.0]]
+    assert network.predict(x) == [[0]]
+    network.layers[0].weights[:, 0] = 1, 2  # h0 = 1 + 20
+    network.layers[1].weights[0] = 3
+    network.layers[1].bias[:] = 0.5
+    np.testing.assert_array_equal(network.parameters, [1, 0, 2, 0, 0, 0, 3, 0, 0.5])
+    assert network.predict(x) == [[63.5]]
+    network.parameters *= 2
+    np.testing.assert_array_equal(network.layers[0].weights, [[2, 0], [4, 0]])
+    assert network.predict(x) == [[253.0]]
+
+
+def test_assigning_to_parameters_writes_into_them():
+    network = ds.Network([2, 1], seed=0)
+    before = network.parameters
+    network.parameters = [1, 2, 3]
+    assert network.parameters is before
+    np.testing.assert_array_equal(network.layers[0].weights, [[1], [2]])
+    assert network.layers[0].bias == [3]
+
+
+def test_views_can_not_be_replaced():
+    network = ds.Network([2, 1])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        network.layers[0].weights = np.zeros((2, 1))
+    with pytest.raises(AttributeError):
+        network.gradients = np.zeros(3)
+
+
+def test_gradients_begin_at_zero_and_stay_the_same_array():
+    network = ds.Network([2, 1], seed=0)
+    gradients = network.gradients
+    assert not gradients.any()
+    ds.Trainer(network).compute_gradients([[1.0, 2.0]], [10.0])
+    assert network.gradients is gradients
+    assert gradients.all()
+
+
+def test_a_shared_bias_is_one_number_for_all_units(rng):
+    shared = random_network(rng, shared_bias=True)
+    assert [layer.bias.shape for layer in shared.layers] == [(1,)] * 3
+    single = ds.Network([4, 6, 5, 3], activation="tanh")
+    for layer, other in zip(shared.layers, single.layers):
+        other.weights[:], other.bias[:] = layer.weights, layer.bias
+    x = rng.normal(size=(9, 4))
+    np.testing.assert_array_equal(shared.predict(x), single.predict(x))
+    t = rng.normal(size=(9, 3))
+    for network in (shared, single):
+        ds.Trainer(network).compute_gradients(x, t)
+    shared.parameters[:], single.parameters[:] = shared.gradients, single.gradients
+    for layer, other in zip(shared.layers, single.layers):
+        np.testing.assert_array_equal(layer.weights, other.weights)
+        np.testing.assert_allclose(layer.bias, other.bias.sum(), rtol=1e-5)
+
+
+def test_an_initial_shared_bias():
+    layer = ds.Dense(3, shared_bias=True, bias=0.25, weights="zeros")
+    np.testing.assert_array_equal(ds.Network(1, [layer]).predict([[1.0]]), [[0.25] * 3])
+
+
+def test_without_bias(rng):
+    network = random_network(rng, use_bias=False)
+    assert [layer.bias for layer in network.layers] == [None] * 3
+    assert network.parameters.size == 4 * 6 + 6 * 5 + 5 * 3
+    assert not network.predict(np.zeros((1, 4))).any()
+
+
+def test_kinds_of_bias_in_one_network(rng):
+    layers = [ds.Dense(3, shared_bias=True), ds.Dense(2, use_bias=False), ds.Dense(1, bias=5)]
+    network = ds.Network(2, layers, seed=0)
+    assert [layer.bias_count for layer in layers] == [1, 0, 1]
+    expected = reference.Network.copy_of(network)
+    x = rng.normal(size=(4, 2)).astype("float32")
+    np.testing.assert_allclose(network.predict(x), expected.predict(x), rtol=1e-6)
+
+
+# ---- Text and copies ----
+
+
+def test_repr():
+    network = ds.Network([4, 8, 3], activation="tanh", output="softmax", dtype="float64", seed=5)
+    assert repr(network) == (
+        "Network([4, 8, 3], activation=['tanh'], output='softmax', dtype='float64', seed=5)"
+    )
+    assert repr(ds.Network([2, 1], seed=0)) == (
+        "Network([2, 1], output='identity', dtype='float32', seed=0)"
+    )
+    assert repr(network.layers[0]) == "Layer(4 -> 8, tanh)"
+    assert repr(ds.Dense(2, "relu", use_bias=False)) == "Dense(2, 'relu', use_bias=False)"
+    assert repr(ds.Dense(2, shared_bias=True)) == "Dense(2, 'identity', shared_bias=True)"
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+@pytest.mark.parametrize("options", [{}, {"shared_bias": True}, {"use_bias": False}], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_copies_are_equal_and_independent(rng, duplicate, options, dtype):
+    network = random_network(rng, dtype=dtype, output=ds.Activation("elu", 0.3), **options)
+    network.metadata["made by"] = "hand"
+    network.forward(np.ones((2, 4)))
+    other = duplicate(network)
+    assert repr(other) == repr(network)
+    assert other.metadata == {"made by": "hand"}
+    x = rng.normal(size=(5, 4))
+    np.testing.assert_array_equal(other.predict(x), network.predict(x))
+    before = network.parameters.copy()
+    other.metadata["made by"] = "machine"
+    other.layers[0].weights[:] = 0
+    assert not other.parameters[: other.layers[0].weights.size].any()
+    np.testing.assert_array_equal(network.parameters, before)
+    assert network.metadata == {"made by": "hand"}
+
+
+def test_a_copy_trains_as_the_original(rng):
+    network = random_network(rng)
+    other = copy.deepcopy(network)
+    x, t = rng.normal(size=(20, 4)), rng.normal(size=(20, 3))
+    for one in (network, other):
+        one.fit(x, t, epochs=3, batch_size=6)
+    np.testing.assert_array_equal(network.parameters, other.parameters)
+
+
+def test_layers_compare_by_identity():
+    one, other = ds.Network([2, 2], seed=0).layers[0], ds.Network([2, 2], seed=0).layers[0]
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2
+
+
+# ---- predict: what goes in and comes out ----
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 513, 1100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_predict_by_number_of_rows(rng, rows, dtype):
+    network = random_network(rng, dtype=dtype)
+    x = rng.normal(size=(rows, 4)).astype(dtype)
+    y = network.predict(x)
+    assert y.shape == (rows, 3)
+    assert y.dtype == dtype
+    expected = reference.Network.copy_of(network).predict(x)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_predict_into_an_array_of_the_callers(rng):
+    network, x = random_network(rng), rng.normal(size=(6, 4))
+    out = np.full((6, 3), np.nan, np.float32)
+    assert network.predict(x, out=out) is out
+    np.testing.assert_array_equal(out, network.predict(x))
+    rows = np.full((8, 3), np.nan, np.float32)
+    network.predict(x, out=rows[1:7])
+    np.testing.assert_array_equal(rows[1:7], out)
+    assert np.isnan(rows[[0, 7]]).all()
+    empty = np.empty((0, 3), np.float32)
+    assert network.predict(x[:0], out=empty) is empty
+
+
+def test_predict_gives_a_new_array_each_time(rng):
+    network, x = random_network(rng), rng.normal(size=(6, 4))
+    first = network.predict(x)
+    kept = first.copy()
+    network.predict(-x)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_predict_from_several_python_threads(rng):
+    network, x = random_network(rng, (4, 40, 3)), rng.normal(size=(700, 4))
+    expected = network.predict(x)
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(lambda _: network.predict(x), range(40)):
+            np.testing.assert_array_equal(result, expected)
+
+
+# Small whole numbers that every type holds, so that each form below is the same matrix.
+MATRIX = np.arange(20).reshape(5, 4) % 7
+
+
+class Boxed:
+    """Not an array, but gives one."""
+
+    def __array__(self, dtype=None, copy=None):
+        return MATRIX.astype(dtype or float)
+
+
+def fortran(x):
+    return np.asfortranarray(x)
+
+
+def apart(x):
+    wide = np.full((2 * len(x), x.shape[1] + 3), 99, x.dtype)
+    wide[::2, 2:-1] = x
+    return wide[::2, 2:-1]
+
+
+def backwards(x):
+    return x[::-1].copy()[::-1]
+
+
+def mirrored(x):
+    return x[:, ::-1].copy()[:, ::-1]
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def unaligned(x):
+    raw = np.empty(x.nbytes + 1, np.uint8)
+    view = raw[1:].view(x.dtype).reshape(x.shape)
+    view[:] = x
+    return view
+
+
+def big_endian(x):
+    return x.astype(x.dtype.newbyteorder(">"))
+
+
+LAYOUTS = [fortran, apart, backwards, mirrored, read_only, unaligned, big_endian]
+
+FORMS = {
+    "list": MATRIX.tolist(),
+    "tuple": tuple(map(tuple, MATRIX.tolist())),
+    "list of rows": list(MATRIX),
+    "DataFrame": pd.DataFrame(MATRIX, columns=list("abcd")),
+    "DataFrame of several types": pd.DataFrame(MATRIX).astype({0: "float32", 1: "int8"}),
+    "__array__": Boxed(),
+    "masked array without masked values": np.ma.masked_array(MATRIX),
+    "broadcast rows": np.broadcast_to(MATRIX[0], (5, 4)),
+    "sliding window": np.lib.stride_tricks.sliding_window_view(np.arange(8.0, dtype="f4"), 4),
+    **{dtype: MATRIX.astype(dtype) for dtype in ("i1", "u1", "i4", "u8", "f2", "f4", "f8", "g")},
+    **{
+        f"{layout.__name__} {dtype}": layout(MATRIX.astype(dtype))
+        for layout in LAYOUTS
+        for dtype in ("i4", "f4", "f8")
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_form_of_input(rng, form, dtype):
+    network = random_network(rng, dtype=dtype)
+    plain = np.array(FORMS[form], dtype=dtype)
+    np.testing.assert_array_equal(network.predict(FORMS[form]), network.predict(plain))
+    t = rng.normal(size=(5, 3))
+    np.testing.assert_array_equal(network.evaluate(FORMS[form], t), network.evaluate(plain, t))
+    np.testing.assert_array_equal(network.forward(FORMS[form]), network.forward(plain))
+    other = copy.deepcopy(network)
+    network.fit(FORMS[form], t, epochs=2, batch_size=2, validation_split=0.2)
+    other.fit(plain, t, epochs=2, batch_size=2, validation_split=0.2)
+    np.testing.assert_array_equal(network.parameters, other.parameters)
+
+
+def test_booleans(rng):
+    network, x = random_network(rng), rng.random((5, 4)) < 0.5
+    np.testing.assert_array_equal(network.predict(x), network.predict(x.astype(int)))
+    np.testing.assert_array_equal(
+        network.predict(pd.DataFrame(x)), network.predict(x.astype(float))
+    )
+
+
+@pytest.mark.parametrize("column", [np.arange(6.0), list(range(6)), pd.Series(range(6))], ids=type)
+def test_one_input_may_be_a_vector(column):
+    network = ds.Network([1, 2], seed=0)
+    expected = network.predict(np.arange(6.0).reshape(-1, 1))
+    np.testing.assert_array_equal(network.predict(column), expected)
+
+
+def test_an_index_of_a_data_frame_does_not_matter(rng):
+    network, x = random_network(rng), rng.normal(size=(5, 4))
+    frame = pd.DataFrame(x, index=[4, 3, 2, 1, 0])
+    np.testing.assert_array_equal(network.predict(frame), network.predict(x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_memory_maps(rng, tmp_path, dtype):
+    network = random_network(rng, dtype=dtype)
+    x, t = rng.normal(size=(50, 4)).astype(dtype), rng.normal(size=(50, 3)).astype(dtype)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "t.npy", t)
+    mapped_x, mapped_t = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xt")
+    np.testing.assert_array_equal(network.predict(mapped_x), network.predict(x))
+    other = copy.deepcopy(network)
+    network.fit(mapped_x, mapped_t, epochs=2)
+    other.fit(x, t, epochs=2)
+    np.testing.assert_array_equal(network.parameters, other.parameters)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [np.s_[:], np.s_[10:30], np.s_[::3], np.s_[5:6], np.s_[:, 2:6], np.s_[3::2, 1:5], np.s_[-4:]],
+    ids=str,
+)
+def test_slices_of_rows_are_used_where_they_lie(rng, rows):
+    x = rng.normal(size=(40, 8)).astype(np.float32)[rows]
+    taken = as_rows("X", x, x.shape[1], np.dtype("float32"))
+    assert np.shares_memory(taken, x)
+    network = ds.Network([x.shape[1], 3], seed=0)
+    np.testing.assert_array_equal(network.predict(x), network.predict(x.copy()))
+
+
+@given(
+    rows=st.integers(0, 9),
+    widths=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
+    dtype=st.sampled_from(DTYPES),
+    source=st.sampled_from(["f4", "f8", "f2", "i2", "?"]),
+    layouts=st.lists(st.sampled_from(LAYOUTS), max_size=3),
+    seed=st.integers(0, 2**32),
+)
+@settings(deadline=None, max_examples=150)
+def test_any_shape_layout_and_type_gives_the_reference(rows, widths, dtype, source, layouts, seed):
+    rng = np.random.default_rng(seed)
+    network = random_network(rng, widths, dtype=dtype)
+    x = (2 * rng.normal(size=(rows, widths[0]))).astype(source)
+    plain = x.astype(dtype)
+    for layout in layouts:
+        x = layout(x)
+    y = network.predict(x)
+    np.testing.assert_array_equal(y, network.predict(plain))
+    expected = reference.Network.copy_of(network).predict(plain)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+# ---- forward and backward ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_forward_is_predict(rng, dtype):
+    network = random_network(rng, output="softmax", dtype=dtype)
+    for rows in (5, 1, 30, 7):
+        x = rng.normal(size=(rows, 4))
+        np.testing.assert_array_equal(network.forward(x), network.predict(x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("output", sorted(reference.ACTIVATIONS))
+def test_the_gradient_of_mse_put_in_by_hand(rng, dtype, output):
+    network = random_network(rng, output=output, dtype=dtype)
+    x, t = rng.normal(size=(8, 4)), rng.normal(size=(8, 3))
+    ds.Trainer(network, "mse").compute_gradients(x, t)
+    expected = network.gradients.copy()
+    y = network.forward(x)
+    network.gradients[:] = np.nan  # replaced, not added to
+    d_x = network.backward(2 * (y - t) / t.size)
+    assert d_x.shape == x.shape
+    tolerance = 1e-13 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(
+        network.gradients, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max()
+    )
+
+
+def test_backward_again_and_accumulated(rng):
+    network = random_network(rng, dtype="float64")
+    d_out = rng.normal(size=(6, 3))
+    network.forward(rng.normal(size=(6, 4)))
+    first_d_x = network.backward(d_out)
+    first = network.gradients.copy()
+    np.testing.assert_array_equal(network.backward(d_out), first_d_x)
+    np.testing.assert_array_equal(network.gradients, first)
+    np.testing.assert_array_equal(network.backward(d_out, accumulate=True), first_d_x)
+    np.testing.assert_allclose(network.gradients, 2 * first, rtol=1e-12, atol=1e-15)
+
+
+def test_backward_belongs_to_the_last_forward(rng):
+    """Whatever else the network does in between."""
+    network = random_network(rng)
+    x, d_out = rng.normal(size=(6, 4)), rng.normal(size=(6, 3))
+    network.forward(x)
+    expected = network.backward(d_out)
+    network.forward(x)
+    network.predict(-x)
+    network.evaluate(-x, d_out)
+    ds.Trainer(network).compute_gradients(-x, d_out)
+    np.testing.assert_array_equal(network.backward(d_out), expected)
+
+
+def test_forward_copies_its_input(rng):
+    network = random_network(rng)
+    x, d_out = rng.normal(size=(6, 4)).astype(np.float32), rng.normal(size=(6, 3))
+    network.forward(x)
+    network.backward(d_out)
+    expected = network.gradients.copy()
+    network.forward(x)
+    x[:] = 0
+    network.backward(d_out)
+    np.testing.assert_array_equal(network.gradients, expected)
+
+
+# ---- evaluate ----
+
+
+@pytest.mark.parametrize(
+    ("loss", "output"),
+    [
+        ("mse", "tanh"),
+        ("half_squared_error", "identity"),
+        ("binary_cross_entropy", "sigmoid"),
+        ("cross_entropy", "softmax"),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 9, 1000])
+def test_evaluate(rng, loss, output, rows):
+    network = random_network(rng, output=output, dtype="float64")
+    x, t = rng.normal(size=(rows, 4)), rng.random((rows, 3))
+    t /= t.sum(axis=1, keepdims=True)
+    weight = rng.random(rows)
+    oracle = reference.Network.copy_of(network)
+    value = network.evaluate(x, t, loss=loss)
+    assert type(value) is float
+    assert value == pytest.approx(oracle.loss(x, t, loss), rel=1e-12)
+    weighted = network.evaluate(x, t, loss=loss, sample_weight=weight)
+    assert weighted == pytest.approx(oracle.loss(x, t, loss, weight), rel=1e-12)
+
+
+TARGETS = {
+    "vector": np.arange(6.0),
+    "list": list(range(6)),
+    "Series": pd.Series(range(6), index=range(6, 0, -1)),
+    "column": np.arange(6).reshape(-1, 1),
+    "DataFrame": pd.DataFrame({"y": range(6)}),
+    "reversed": np.arange(5.0, -1, -1)[::-1],
+    "big-endian": np.arange(6, dtype=">i4"),
+    "every second": np.arange(0.0, 6, 0.5)[::2],
+}
+
+
+@pytest.mark.parametrize("form", TARGETS)
+def test_every_form_of_a_single_target(form):
+    network, x = ds.Network([2, 1], seed=0), np.arange(12.0).reshape(6, 2)
+    expected = network.evaluate(x, np.arange(6.0).reshape(6, 1))
+    assert network.evaluate(x, TARGETS[form]) == expected
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0, 2, 1, 2]),
+        [0, 2, 1, 2],
+        pd.Series([0, 2, 1, 2]),
+        np.array([[0], [2], [1], [2]]),
+        np.array([0, 2, 1, 2], np.uint8),
+        np.array([0, 2, 1, 2], ">i2"),
+        np.array([2, 1, 2, 0])[::-1],
+        np.eye(3)[[0, 2, 1, 2]],
+        np.eye(3, dtype=bool)[[0, 2, 1, 2]],
+    ],
+    ids=lambda labels: f"{type(labels).__name__}-{np.asarray(labels).dtype}",
+)
+def test_every_form_of_labels(rng, labels):
+    network = random_network(rng, output="softmax", dtype="float64")
+    x = rng.normal(size=(4, 4))
+    expected = -np.log(network.predict(x)[range(4), [0, 2, 1, 2]]).mean()
+    assert network.evaluate(x, labels, loss="cross_entropy") == pytest.approx(expected, rel=1e-13)
+
+
+def test_boolean_labels(rng):
+    network = random_network(rng, (4, 2), output="softmax")
+    x, labels = rng.normal(size=(4, 4)), np.array([True, False, False, True])
+    expected = network.evaluate(x, labels.astype(int), loss="cross_entropy")
+    assert network.evaluate(x, labels, loss="cross_entropy") == expected
