@@ -95,7 +95,7 @@ def pytest_terminal_summary(
         return
     from machine import describe
 
-    for title in report.tables:
+    for title in sorted(report.tables):
         terminalreporter.section(f"{title}: microseconds", sep="-")
         for line in report.lines(title):
             terminalreporter.write_line(line)

@@ -24,7 +24,7 @@ def test_epoch(benchmark: BenchmarkFixture, report: Report, case: Case) -> None:
     x, y = case.data(case.rows)
     rng = np.random.default_rng(SEED)
     report.add(
-        "An epoch by a call of fit, per step",
+        "An epoch by fit, per step",
         time_pairs(
             benchmark,
             case,

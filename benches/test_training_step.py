@@ -55,4 +55,4 @@ def test_step_by_call(benchmark: BenchmarkFixture, report: Report, case: Case) -
         for _ in range(case.steps):
             baseline.step(x, y)
 
-    report.add("A step by a call of its own", time_pairs(benchmark, case, downslope, numpy))
+    report.add("A step made by Trainer.step", time_pairs(benchmark, case, downslope, numpy))

@@ -232,7 +232,7 @@ def test_the_closest_name_is_suggested(call, suggestion):
     ],
 )
 def test_a_name_like_no_other_gets_the_list(call):
-    with pytest.raises(ValueError, match="unknown .*'; choose one of: "):
+    with pytest.raises(ValueError, match=r"unknown .*'; choose one of: "):
         call()
 
 

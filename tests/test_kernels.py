@@ -657,6 +657,20 @@ def test_product_is_one_chain_of_fused_multiply_adds(rng, isa):
     assert_same_bits(c, expected)
 
 
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("start", [None, "row", "block"])
+def test_large_product_is_exact_on_integers(rng, isa, dtype, start, transpose_a):
+    """Deep, tall and far apart in memory: every block that the product is cut into."""
+    rows, depth, cols = 203, 1031, 1037
+    a = rng.integers(-9, 10, (depth, rows) if transpose_a else (rows, depth)).astype(dtype)
+    b = rng.integers(-9, 10, (depth, cols)).astype(dtype)
+    first = rng.integers(-9, 10, (rows, cols) if start == "block" else cols).astype(dtype)
+    c = np.full((rows, cols), NAN, dtype)
+    _kernels.run_product(isa, a, b, first if start else None, c, transpose_a=transpose_a)
+    product = (a.T if transpose_a else a) @ b  # below 2^24: exact in any order
+    np.testing.assert_array_equal(c, product + first if start else product)
+
+
 def test_column_sums_take_the_rows_in_order(rng, isa, dtype):
     block, sums = rng.normal(size=(50, 37)).astype(dtype), rng.normal(size=37).astype(dtype)
     expected = sums.copy()

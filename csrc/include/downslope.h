@@ -27,27 +27,27 @@
  * reads: what the derivative is computed from, the activation's INPUT (then the engine keeps the
  * net inputs of the forward pass) or its OUTPUT.
  * shape: ELEMENT by element (can be an epilogue of a product), or the whole ROW at once. */
-#define DS_ACTIVATIONS(X)         \
-  X(identity, OUTPUT, ELEMENT)    \
-  X(sigmoid, OUTPUT, ELEMENT)     \
-  X(tanh, OUTPUT, ELEMENT)        \
-  X(relu, OUTPUT, ELEMENT)        \
-  X(leaky_relu, INPUT, ELEMENT)   \
-  X(elu, INPUT, ELEMENT)          \
-  X(gelu, INPUT, ELEMENT)         \
-  X(silu, INPUT, ELEMENT)         \
-  X(softplus, OUTPUT, ELEMENT)    \
+#define DS_ACTIVATIONS(X)       \
+  X(identity, OUTPUT, ELEMENT)  \
+  X(sigmoid, OUTPUT, ELEMENT)   \
+  X(tanh, OUTPUT, ELEMENT)      \
+  X(relu, OUTPUT, ELEMENT)      \
+  X(leaky_relu, INPUT, ELEMENT) \
+  X(elu, INPUT, ELEMENT)        \
+  X(gelu, INPUT, ELEMENT)       \
+  X(silu, INPUT, ELEMENT)       \
+  X(softplus, OUTPUT, ELEMENT)  \
   X(softmax, OUTPUT, ROW)
 
 /* X(name, output, targets).
  * output: the activation whose net input the loss reads, giving the delta of the net input itself
  * (`none`: the loss reads the network's outputs and gives dE/doutput).
  * targets: DENSE (rows, outputs) real, or LABELS (rows,) int64. */
-#define DS_LOSSES(X)                          \
-  X(half_squared_error, none, DENSE)          \
-  X(mse, none, DENSE)                         \
-  X(binary_cross_entropy, sigmoid, DENSE)     \
-  X(cross_entropy, softmax, DENSE)            \
+#define DS_LOSSES(X)                      \
+  X(half_squared_error, none, DENSE)      \
+  X(mse, none, DENSE)                     \
+  X(binary_cross_entropy, sigmoid, DENSE) \
+  X(cross_entropy, softmax, DENSE)        \
   X(cross_entropy_labels, softmax, LABELS)
 
 /* X(name, states): how many arrays of the parameters' size the optimiser carries along. */
@@ -108,16 +108,17 @@ typedef struct ds_product {
   ptrdiff_t a_row, a_depth;
   const void *b; /* b(k, j) at b[k * b_depth + j] */
   ptrdiff_t b_depth;
-  const void *start;    /* NULL: zero */
-  ptrdiff_t start_row;  /* 0: one row for all, a bias; else a block, an earlier part of the sum */
-  void *c;              /* NULL: only `finish` sees the tiles */
+  const void *start;   /* NULL: zero */
+  ptrdiff_t start_row; /* 0: one row for all, a bias; else a block, an earlier part of the sum */
+  void *c;             /* NULL: only `finish` sees the tiles */
   ptrdiff_t c_row;
-  ds_finish_fn finish;  /* NULL: none */
+  ds_finish_fn finish; /* NULL: none */
   const void *context;
 } ds_product;
 
 /* y = f(z); z and y may be the same block.  `alpha` is the activation's parameter, if it has one. */
-typedef void (*ds_activation_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_rows y, double alpha);
+typedef void (*ds_activation_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_rows y,
+                                 double alpha);
 
 /* d = d * f'(z), from the net input z or the output y as the list above says; the other may be
  * NULL.  d: (rows, cols), in place. */

@@ -184,14 +184,14 @@ DS_INLINE void walk_backward_ROW(ptrdiff_t rows, ptrdiff_t cols, ds_rows v, ds_r
   for (ptrdiff_t i = 0; i < rows; i++) backward(cols, ds_row(v, i), ds_row(d, i));
 }
 
-#define EXPORT(name, reads, shape)                                                              \
-  void DS_NAME(activation_##name)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_rows y,         \
-                                  double alpha) {                                               \
-    walk_forward_##shape(rows, cols, z, y, alpha, forward_##name);                              \
-  }                                                                                             \
-  void DS_NAME(derivative_##name)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_rows y,         \
-                                  ds_rows d, double alpha) {                                    \
-    walk_backward_##shape(rows, cols, DS_READS_##reads == DS_READS_INPUT ? z : y, d, alpha,     \
-                          backward_##name);                                                     \
+#define EXPORT(name, reads, shape)                                                                 \
+  void DS_NAME(activation_##name)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_rows y,            \
+                                  double alpha) {                                                  \
+    walk_forward_##shape(rows, cols, z, y, alpha, forward_##name);                                 \
+  }                                                                                                \
+  void DS_NAME(derivative_##name)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_rows y, ds_rows d, \
+                                  double alpha) {                                                  \
+    walk_backward_##shape(rows, cols, DS_READS_##reads == DS_READS_INPUT ? z : y, d, alpha,        \
+                          backward_##name);                                                        \
   }
 DS_ACTIVATIONS(EXPORT)

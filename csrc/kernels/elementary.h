@@ -63,8 +63,8 @@ DS_INLINE vec v_expm1(vec x) {
   x = v_min(v_set(BY_TYPE(89, 710)), v_max(v_set(-40), x));
   vec n = exp_exponent(x);
   vec half_power = v_pow2(v_sub(n, v_set(1)));
-  vec half = v_fma(half_power, expm1_remainder(exp_remainder(x, n)),
-                   v_sub(half_power, v_set((real)0.5)));
+  vec half =
+      v_fma(half_power, expm1_remainder(exp_remainder(x, n)), v_sub(half_power, v_set((real)0.5)));
   return v_add(half, half);
 }
 

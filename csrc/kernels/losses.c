@@ -50,10 +50,8 @@ DS_INLINE void each_row(row_values terms, double loss_scale, ptrdiff_t rows, ptr
  * of one term is the term. */
 DS_INLINE void each_row_of_one(row_values terms, double loss_scale, ptrdiff_t rows, ds_rows output,
                                ds_rows target, double scale, double *row_loss, ds_rows delta) {
-  const row r = {.output = output.data,
-                 .target = target.data,
-                 .delta = delta.data,
-                 .scale = (real)scale};
+  const row r = {
+      .output = output.data, .target = target.data, .delta = delta.data, .scale = (real)scale};
   for (ptrdiff_t i = 0; i < rows; i += VEC) {
     const ptrdiff_t n = rows - i < VEC ? rows - i : VEC;
     real lanes[VEC];
@@ -93,7 +91,7 @@ void DS_NAME(loss_half_squared_error)(ptrdiff_t rows, ptrdiff_t cols, ds_rows ou
 void DS_NAME(loss_mse)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output, ds_rows target,
                        const void *weight, double scale, double *row_loss, ds_rows delta) {
   elementwise(squared_error, 1.0 / cols, rows, cols, output, target, weight, 2 * scale / cols,
-           row_loss, delta);
+              row_loss, delta);
 }
 
 /* ---- Binary cross-entropy of y = sigmoid(z): the mean over the outputs of
@@ -113,7 +111,7 @@ void DS_NAME(loss_binary_cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, ds_rows 
                                         ds_rows target, const void *weight, double scale,
                                         double *row_loss, ds_rows delta) {
   elementwise(binary_cross_entropy, 1.0 / cols, rows, cols, output, target, weight, scale / cols,
-           row_loss, delta);
+              row_loss, delta);
 }
 
 /* ---- Cross-entropy of y = softmax(z): -(sum over the outputs of t log y), with

@@ -2,15 +2,15 @@
  * downslope.h. */
 #include "kernels.h"
 
-#define DECLARE_ACTIVATION(name, reads, shape)                                                   \
-  void DS_NAME(activation_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, double);               \
+#define DECLARE_ACTIVATION(name, reads, shape)                                     \
+  void DS_NAME(activation_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, double); \
   void DS_NAME(derivative_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, ds_rows, double);
-#define DECLARE_LOSS(name, output, targets)                                                      \
-  void DS_NAME(loss_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, const void *, double,        \
+#define DECLARE_LOSS(name, output, targets)                                               \
+  void DS_NAME(loss_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, const void *, double, \
                             double *, ds_rows);
-#define DECLARE_OPTIMIZER(name, states)                                                          \
+#define DECLARE_OPTIMIZER(name, states)                                                        \
   void DS_NAME(prepare_##name)(const double *, int64_t, void *);                               \
-  int DS_NAME(update_##name)(ptrdiff_t, ptrdiff_t, ds_rows, void *, void *, void *, ptrdiff_t,   \
+  int DS_NAME(update_##name)(ptrdiff_t, ptrdiff_t, ds_rows, void *, void *, void *, ptrdiff_t, \
                              const void *);
 #define DECLARE_ELEMENTARY(name) void DS_NAME(elementary_##name)(ptrdiff_t, const void *, void *);
 DS_ACTIVATIONS(DECLARE_ACTIVATION)

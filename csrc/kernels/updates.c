@@ -37,7 +37,9 @@ DS_INLINE int update_block(const int states, step_fn step, ptrdiff_t rows, ptrdi
                            ds_rows gradient, void *parameters, void *state_1, void *state_2,
                            ptrdiff_t stride, const void *coefficients) {
   vec c[DS_MAX_COEFFICIENTS];
-  UNROLL for (int n = 0; n < DS_MAX_COEFFICIENTS; n++) c[n] = v_set(((const real *)coefficients)[n]);
+  UNROLL for (int n = 0; n < DS_MAX_COEFFICIENTS; n++) {
+    c[n] = v_set(((const real *)coefficients)[n]);
+  }
   int overflow = 0;
   for (ptrdiff_t i = 0; i < rows; i++) {
     const real *g = ds_row(gradient, i);
@@ -66,12 +68,12 @@ DS_INLINE int update_block(const int states, step_fn step, ptrdiff_t rows, ptrdi
 }
 
 /* The exported pair of an optimiser is ds_prepare_<name> and ds_update_<name>. */
-#define UPDATE(name, states, step)                                                              \
-  int DS_NAME(update_##name)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, void *parameters, \
-                             void *state_1, void *state_2, ptrdiff_t stride,                    \
-                             const void *coefficients) {                                      \
-    return update_block(states, step, rows, cols, gradient, parameters, state_1, state_2,       \
-                        stride, coefficients);                                                  \
+#define UPDATE(name, states, step)                                                                \
+  int DS_NAME(update_##name)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, void *parameters,  \
+                             void *state_1, void *state_2, ptrdiff_t stride,                      \
+                             const void *coefficients) {                                          \
+    return update_block(states, step, rows, cols, gradient, parameters, state_1, state_2, stride, \
+                        coefficients);                                                            \
   }
 
 /* ---- Gradient descent: p -= lr g.  Hyper-parameters: lr. ---- */

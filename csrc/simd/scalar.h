@@ -72,8 +72,7 @@ DS_INLINE vec v_pow2(vec n) {
 DS_INLINE vec v_scale(vec x, vec n) {
   vec_bits both = v_to_bits(n + (DS_ROUNDER + 2 * DS_EXPONENT_BIAS));
   vec_bits half = both >> 1;
-  return x * v_from_bits(half << DS_MANTISSA_BITS) *
-         v_from_bits((both - half) << DS_MANTISSA_BITS);
+  return x * v_from_bits(half << DS_MANTISSA_BITS) * v_from_bits((both - half) << DS_MANTISSA_BITS);
 }
 
 DS_INLINE vec v_exponent(vec x) {

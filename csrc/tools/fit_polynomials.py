@@ -23,6 +23,7 @@ HEADER = """\
  *
  * Polynomials c[0] + c[1] x + c[2] x^2 + ... and constants of elementary.h.  Beside each
  * polynomial, its greatest error relative to the function that is computed from it. */
+/* clang-format off: a coefficient a line */
 #ifndef DS_COEFFICIENTS_H
 #define DS_COEFFICIENTS_H
 """

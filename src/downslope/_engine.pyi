@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ _Real = NDArray[Any]
 _LayerFields = tuple[int, int, int, int, int, int, float]
 
 class Plan:
-    def __init__(self, layers: list[_LayerFields], float_bits: int) -> None: ...
+    def __new__(cls, layers: list[_LayerFields], float_bits: int) -> Self: ...
     @property
     def n_layers(self) -> int: ...
     @property
@@ -34,7 +34,7 @@ class Plan:
     def float_bits(self) -> int: ...
 
 class Workspace:
-    def __init__(self, plan: Plan, rows: int, training: bool) -> None: ...
+    def __new__(cls, plan: Plan, rows: int, training: bool) -> Self: ...
     @property
     def plan(self) -> Plan: ...
     @property

@@ -1,0 +1,119 @@
+"""Against PyTorch, an implementation that nobody here wrote: activations, losses, gradients, and
+whole trajectories of every optimiser.  Skipped where PyTorch is not installed."""
+
+import numpy as np
+import pytest
+
+import downslope as ds
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+ACTIVATIONS = {
+    "identity": lambda z: z,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "leaky_relu": torch.nn.functional.leaky_relu,
+    "elu": torch.nn.functional.elu,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+    "softplus": torch.nn.functional.softplus,
+    "softmax": lambda z: torch.softmax(z, dim=1),
+}
+
+# loss -> output activation and PyTorch's loss of the net input
+LOSSES = {
+    "mse": ("identity", torch.nn.functional.mse_loss),
+    "binary_cross_entropy": ("sigmoid", torch.nn.functional.binary_cross_entropy_with_logits),
+    "cross_entropy": ("softmax", torch.nn.functional.cross_entropy),
+}
+
+# our optimiser and PyTorch's with the same hyper-parameters
+OPTIMIZERS = {
+    "sgd": (ds.SGD(0.05), lambda p: torch.optim.SGD(p, lr=0.05)),
+    "momentum": (
+        ds.SGD(0.02, momentum=0.9),
+        lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9),
+    ),
+    "nesterov": (
+        ds.SGD(0.02, momentum=0.9, nesterov=True),
+        lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
+    ),
+    "adam": (ds.Adam(0.01), lambda p: torch.optim.Adam(p, lr=0.01)),
+}
+
+
+class Twin:
+    """A network of ours in PyTorch's arithmetic, with copies of its parameters."""
+
+    def __init__(self, net):
+        self.layers = [
+            (
+                torch.tensor(layer.weights, requires_grad=True),
+                torch.tensor(layer.bias, requires_grad=True),
+                layer.activation.name,
+            )
+            for layer in net.layers
+        ]
+
+    @property
+    def parameters(self):
+        return [tensor for weights, bias, _ in self.layers for tensor in (weights, bias)]
+
+    def flat(self):
+        return np.concatenate([p.detach().numpy().ravel() for p in self.parameters])
+
+    def flat_gradients(self):
+        return np.concatenate([p.grad.numpy().ravel() for p in self.parameters])
+
+    def net_input(self, x):
+        """Of the last layer."""
+        *hidden, (weights, bias, _) = self.layers
+        for hidden_weights, hidden_bias, name in hidden:
+            x = ACTIVATIONS[name](x @ hidden_weights + hidden_bias)
+        return x @ weights + bias
+
+
+def targets(loss, rng, rows, outputs):
+    if loss == "cross_entropy":
+        return rng.integers(0, outputs, rows)
+    return rng.random((rows, outputs))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_outputs_loss_and_gradients(activation, loss, rng):
+    output, their_loss = LOSSES[loss]
+    net = ds.Network([5, 9, 7, 3], activation=activation, output=output, dtype="float64", seed=1)
+    for layer in net.layers:
+        layer.bias[:] = rng.normal(size=layer.bias.size)
+    x, y = rng.normal(size=(23, 5)), targets(loss, rng, 23, 3)
+    twin = Twin(net)
+    z = twin.net_input(torch.tensor(x))
+    expected = their_loss(z, torch.tensor(y))
+    expected.backward()
+
+    value = ds.Trainer(net, loss).compute_gradients(x, y)
+
+    np.testing.assert_allclose(net.predict(x), ACTIVATIONS[output](z).detach(), rtol=1e-12)
+    assert value == pytest.approx(expected.item(), rel=1e-13)
+    np.testing.assert_allclose(net.gradients, twin.flat_gradients(), rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_trajectories(loss, optimizer, rng):
+    output, their_loss = LOSSES[loss]
+    ours, make_theirs = OPTIMIZERS[optimizer]
+    net = ds.Network([6, 17, 4], activation="tanh", output=output, dtype="float64", seed=2)
+    twin = Twin(net)
+    theirs = make_theirs(twin.parameters)
+    trainer = ds.Trainer(net, loss, ours)
+    for _ in range(200):
+        x, y = rng.normal(size=(16, 6)), targets(loss, rng, 16, 4)
+        theirs.zero_grad()
+        expected = their_loss(twin.net_input(torch.tensor(x)), torch.tensor(y))
+        expected.backward()
+        theirs.step()
+        assert trainer.step(x, y) == pytest.approx(expected.item(), rel=1e-9)
+    np.testing.assert_allclose(net.parameters, twin.flat(), rtol=1e-8, atol=1e-10)
