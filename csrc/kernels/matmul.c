@@ -154,7 +154,8 @@ static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t co
 
 void DS_NAME(product)(const ds_product *p) {
   /* without c there is no place to leave a sum halfway: the depth stays whole */
-  const ptrdiff_t blocks = p->c ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
+  const ptrdiff_t blocks =
+      p->c && p->depth > DEPTH_BLOCK ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
   for (ptrdiff_t i = p->row_begin; i < p->row_end; i += ROW_BLOCK) {
     const ptrdiff_t rows = p->row_end - i < ROW_BLOCK ? p->row_end - i : ROW_BLOCK;
     for (ptrdiff_t n = 0; n < blocks; n++) {
