@@ -192,7 +192,7 @@ def test_transform_takes_columns_by_name(penguins):
         preprocessor.transform(shuffled), preprocessor.transform(penguins)
     )
     assert "other" in preprocessor.unused(shuffled)
-    with pytest.raises(ValueError, match="lacks 2 columns .*: 'mass', 'sex'"):
+    with pytest.raises(ValueError, match=r"lacks 2 columns .*: 'mass', 'sex'"):
         preprocessor.transform(penguins.drop(columns=["mass", "sex"]))
 
 

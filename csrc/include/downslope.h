@@ -185,6 +185,8 @@ typedef struct ds_kernels {
   ds_prepare_fn prepares[DS_OPTIMIZER_COUNT];
   ds_update_fn updates[DS_OPTIMIZER_COUNT];
   void (*elementary[DS_ELEMENTARY_COUNT])(ptrdiff_t n, const void *x, void *y);
+  /* The first row that holds NaN or infinity, or -1. */
+  ptrdiff_t (*first_not_finite)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block);
   /* Chains of FMAs that wait for nothing but each other; returns how many FMAs that was.
    * sum: (vector,), the sum of what they come to. */
   ptrdiff_t (*fma_chains)(ptrdiff_t length, void *sum);

@@ -4,8 +4,17 @@
 #ifndef DS_KERNELS_H
 #define DS_KERNELS_H
 
+#include <float.h>
+
 #include "../simd/simd.h"
 #include "downslope.h"
+
+/* The largest finite number. */
+#if DS_FLOAT_BITS == 32
+#define REAL_LARGEST FLT_MAX
+#else
+#define REAL_LARGEST DBL_MAX
+#endif
 
 /* Unroll a loop whose bound is a constant where the function is inlined. */
 #define UNROLL _Pragma("GCC unroll 16")

@@ -42,8 +42,8 @@ typedef struct {
 
 /* The tile at rows i.., columns j..; `rows`, `vectors` and `ragged` are constants where this is
  * inlined, so that `sums` becomes registers.  Ragged: the last vector holds `last` columns. */
-DS_INLINE void tile(const int rows, const int vectors, const int ragged, const part *t,
-                    ptrdiff_t i, ptrdiff_t j, ptrdiff_t last) {
+DS_INLINE void tile(const int rows, const int vectors, const int ragged, const part *t, ptrdiff_t i,
+                    ptrdiff_t j, ptrdiff_t last) {
   const ds_product *p = t->whole;
   const ptrdiff_t columns = (vectors - 1) * VEC + last;
   const int first_block = t->k_begin == 0, last_block = t->k_begin + t->depth == p->depth;
@@ -53,8 +53,7 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
   UNROLL for (int r = 0; r < rows; r++) {
     const real *from = ds_at(start, i + r, j).data;
     UNROLL for (int v = 0; v < vectors; v++) {
-      sums[r][v] =
-          from ? load_columns(from + v * VEC, ragged && v == vectors - 1, last) : v_zero();
+      sums[r][v] = from ? load_columns(from + v * VEC, ragged && v == vectors - 1, last) : v_zero();
     }
   }
 
@@ -93,26 +92,32 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
 typedef void (*tile_fn)(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last);
 
 /* Every tile shape that a product can meet, full and ragged. */
-#define TILE(rows, vectors)                                                                 \
-  static void tile_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j,        \
-                                      ptrdiff_t last) {                                     \
-    tile(rows, vectors, 0, t, i, j, last);                                                  \
-  }                                                                                         \
-  static void ragged_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j,          \
-                                        ptrdiff_t last) {                                   \
-    tile(rows, vectors, 1, t, i, j, last);                                                  \
+#define TILE(rows, vectors)                                                                        \
+  static void tile_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last) {   \
+    tile(rows, vectors, 0, t, i, j, last);                                                         \
+  }                                                                                                \
+  static void ragged_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last) { \
+    tile(rows, vectors, 1, t, i, j, last);                                                         \
   }
 #define TILES_6(X, v) X(1, v) X(2, v) X(3, v) X(4, v) X(5, v) X(6, v)
-#define TILES_8(X, v) TILES_6(X, v) X(7, v) X(8, v)
-#define TILES_12(X, v) TILES_8(X, v) X(9, v) X(10, v) X(11, v) X(12, v)
+#define TILES_8(X, v) \
+  TILES_6(X, v)       \
+  X(7, v) X(8, v)
+#define TILES_12(X, v) \
+  TILES_8(X, v)        \
+  X(9, v) X(10, v) X(11, v) X(12, v)
 #define PAIR(rows, vectors) {tile_##rows##x##vectors, ragged_##rows##x##vectors},
 
 #if defined DS_TARGET_avx512 || defined DS_TARGET_neon
-TILES_12(TILE, 1) TILES_12(TILE, 2) TILES_8(TILE, 3) TILES_6(TILE, 4)
+TILES_12(TILE, 1)
+TILES_12(TILE, 2)
+TILES_8(TILE, 3)
+TILES_6(TILE, 4)
 static const tile_fn tiles[TILE_VECTORS][TILE_ROWS][2] = {
     {TILES_12(PAIR, 1)}, {TILES_12(PAIR, 2)}, {TILES_8(PAIR, 3)}, {TILES_6(PAIR, 4)}};
 #else
-TILES_12(TILE, 1) TILES_6(TILE, 2)
+TILES_12(TILE, 1)
+TILES_6(TILE, 2)
 static const tile_fn tiles[TILE_VECTORS][TILE_ROWS][2] = {{TILES_12(PAIR, 1)}, {TILES_6(PAIR, 2)}};
 #endif
 
@@ -204,8 +209,7 @@ void DS_NAME(transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows 
   const ptrdiff_t whole_rows = rows - rows % VEC, whole_cols = cols - cols % VEC;
   for (ptrdiff_t i = 0; i < whole_rows; i += VEC) {
     for (ptrdiff_t j = 0; j < whole_cols; j += VEC) {
-      v_transpose(ds_at(source, i, j).data, source.stride, ds_at(target, j, i).data,
-                  target.stride);
+      v_transpose(ds_at(source, i, j).data, source.stride, ds_at(target, j, i).data, target.stride);
     }
   }
   for (ptrdiff_t i = 0; i < rows; i++) {

@@ -23,6 +23,7 @@ void DS_NAME(finish_derivative)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, p
 void DS_NAME(finish_update)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
 void DS_NAME(transpose)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows);
 void DS_NAME(column_sums)(ptrdiff_t, ptrdiff_t, ds_rows, const void *, void *);
+ptrdiff_t DS_NAME(first_not_finite)(ptrdiff_t, ptrdiff_t, ds_rows);
 ptrdiff_t DS_NAME(fma_chains)(ptrdiff_t, void *);
 
 #define ACTIVATION(name, reads, shape) [DS_ACTIVATION_##name] = DS_NAME(activation_##name),
@@ -52,5 +53,6 @@ const ds_kernels DS_NAME(kernels) = {
     .prepares = {DS_OPTIMIZERS(PREPARE)},
     .updates = {DS_OPTIMIZERS(UPDATE)},
     .elementary = {DS_ELEMENTARY(ELEMENTARY)},
+    .first_not_finite = DS_NAME(first_not_finite),
     .fma_chains = DS_NAME(fma_chains),
 };

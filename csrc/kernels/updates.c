@@ -8,16 +8,9 @@
  * Numeric contract: element by element, each operation rounded once and in the order written here.
  * An element whose new value or state would overflow is left as it was, and the call says so: the
  * weights stay finite whatever the gradient. */
-#include <float.h>
 #include <math.h>
 
 #include "kernels.h"
-
-#if DS_FLOAT_BITS == 32
-#define REAL_LARGEST FLT_MAX
-#else
-#define REAL_LARGEST DBL_MAX
-#endif
 
 typedef struct {
   vec parameter, state_1, state_2;

@@ -36,11 +36,16 @@ static real anything(void) {
   static const double special[] = {0.0, -0.0, 1, -1, 0x1p-140, -0x1p-1060, INFINITY, NAN};
   const unsigned kind = random_bits() >> 40;
   switch (kind % 8) {
-    case 0: return (real)special[kind / 8 % 8];
-    case 1: return (real)-special[kind / 8 % 8];
-    case 2: return (real)ldexp(uniform(1), (int)(kind / 8 % 2048) - 1024);
-    case 3: return uniform(800);
-    default: return uniform(8);
+    case 0:
+      return (real)special[kind / 8 % 8];
+    case 1:
+      return (real)-special[kind / 8 % 8];
+    case 2:
+      return (real)ldexp(uniform(1), (int)(kind / 8 % 2048) - 1024);
+    case 3:
+      return uniform(800);
+    default:
+      return uniform(8);
   }
 }
 
@@ -180,9 +185,8 @@ static void compare_optimizer(const char *name, int code) {
     TABLE.prepares[code](hyper, 7, coefficients);
     for (int huge = 0; huge < 2; huge++) {
       if (huge) ((real *)gradient.data)[0] = DS_FLOAT_BITS == 32 ? (real)FLT_MAX : (real)DBL_MAX;
-      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data,
-                                                 block[1].data, block[2].data, cols + 1,
-                                                 coefficients));
+      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data, block[1].data,
+                                                 block[2].data, cols + 1, coefficients));
       for (int k = 0; k < 3; k++) add_rows(&h, block[k], ROWS, cols);
     }
     free_rows(gradient, ROWS, cols);
@@ -200,10 +204,17 @@ static void compare_product(void) {
       ds_rows b = new_rows(depth + 1, cols, cols + GAP, 1);
       ds_rows bias = new_rows(1, cols, cols, 1);
       ds_rows c = new_rows(rows, cols, cols + GAP, 1);
-      const ds_product product = {.row_end = rows, .col_end = cols, .depth = depth,
-                                  .a = a.data, .a_row = a.stride, .a_depth = 1,
-                                  .b = b.data, .b_depth = b.stride,
-                                  .start = bias.data, .c = c.data, .c_row = c.stride};
+      const ds_product product = {.row_end = rows,
+                                  .col_end = cols,
+                                  .depth = depth,
+                                  .a = a.data,
+                                  .a_row = a.stride,
+                                  .a_depth = 1,
+                                  .b = b.data,
+                                  .b_depth = b.stride,
+                                  .start = bias.data,
+                                  .c = c.data,
+                                  .c_row = c.stride};
       TABLE.product(&product);
       add_rows(&h, c, rows, cols);
       free_rows(a, rows, depth + 1);

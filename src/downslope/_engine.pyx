@@ -1,9 +1,9 @@
 """Forward, backward, update, epoch: the loops over layers, blocks of rows and mini-batches.
 
 Everything here that runs once per step or more often is `noexcept nogil` and allocates nothing.
-Python hands over arrays at the top (typed memoryviews check type and shape there); below that, a
-matrix is a `ds_rows`: a pointer and a row stride, float or double as the plan says, because the
-kernel table is the same for both.  Strides and offsets count elements.
+Python hands over arrays at the top, where their type and shape are checked; below that, a matrix is
+a `ds_rows`: a pointer and a row stride, float or double as the plan says, because the kernel table
+is the same for both.  Strides and offsets count elements.
 
 One mini-batch (docs/design.md follows it through the files):
 
@@ -19,6 +19,7 @@ Threads: each product is cut into parts that compute whole elements (rows of the
 columns of the weights), so their number does not show in the result.
 """
 
+import os
 import threading
 
 import numpy as np
@@ -33,10 +34,11 @@ from downslope._kernels cimport (
     DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
     ds_derivative_finish, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    loss_output, loss_takes_labels, optimizer_states, parallel)
+    loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
+    unsigned long PyThread_get_thread_ident() noexcept nogil
 
 # One product of a block should not take longer than Ctrl-C may wait: at most this many flops
 # (15 ms at 100 GFLOP/s), and at most this many rows, which bounds the memory of activations.
@@ -317,15 +319,27 @@ cdef struct Watch:
     double seen     # when signals were last looked for (seconds)
 
 
+cdef unsigned long _main_thread = threading.main_thread().ident
+
+
+def _renew_main_thread():
+    """In a forked child the thread that forked is the main one."""
+    global _main_thread
+    _main_thread = PyThread_get_thread_ident()
+
+
+os.register_at_fork(after_in_child=_renew_main_thread)
+
+
 cdef double _now() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return now.tv_sec + 1e-9 * now.tv_nsec
 
 
-cdef Watch _new_watch():
+cdef Watch _new_watch() noexcept:
     cdef Watch watch
-    watch.enabled = threading.current_thread() is threading.main_thread()
+    watch.enabled = PyThread_get_thread_ident() == _main_thread
     watch.work, watch.seen = 0, _now()
     return watch
 
@@ -588,37 +602,14 @@ cdef double _loss(
 # ---- From Python's arrays ----
 
 
-cdef ds_rows _matrix(Plan plan, object array, bint writable=False) except *:
+cdef inline ds_rows _matrix(Plan plan, object array, bint writable=False) except *:
     """The rows of a 2-d array of the plan's type whose columns are contiguous."""
-    cdef const float[:, :] single
-    cdef const double[:, :] double_
-    cdef ds_rows block
-    if writable and not array.flags.writeable:
-        raise ValueError("the array to write to is read-only")
-    if plan.float_bits == 32:
-        single = array
-        block.data = <void *>&single[0, 0]
-        block.stride = single.strides[0] // 4
-    else:
-        double_ = array
-        block.data = <void *>&double_[0, 0]
-        block.stride = double_.strides[0] // 8
-    return block
+    return rows_of(array, plan.float_bits, writable)
 
 
-cdef char *_vector(Plan plan, object array, bint writable=False) except? NULL:
+cdef inline char *_vector(Plan plan, object array, bint writable=False) except? NULL:
     """The elements of a contiguous 1-d array of the plan's type; NULL for None."""
-    cdef const float[::1] single
-    cdef const double[::1] double_
-    if array is None:
-        return NULL
-    if writable and not array.flags.writeable:
-        raise ValueError("the array to write to is read-only")
-    if plan.float_bits == 32:
-        single = array
-        return <char *>&single[0]
-    double_ = array
-    return <char *>&double_[0]
+    return NULL if array is None else vector_of(array, plan.float_bits, writable)
 
 
 def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
@@ -643,7 +634,7 @@ def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
 
 
 def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
-    """A forward pass that keeps what `backward` needs in a training workspace; x is copied there."""
+    """A forward pass that keeps what `backward` needs in a training workspace, x among it."""
     cdef const char *p = _vector(plan, parameters)
     cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
     cdef Py_ssize_t n = x.shape[0]

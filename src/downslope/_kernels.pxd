@@ -63,6 +63,8 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_elementary_fn)(
         Py_ssize_t n, const void *x, void *y) noexcept nogil
 
+    ctypedef Py_ssize_t (*ds_first_not_finite_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows block) noexcept nogil
     ctypedef Py_ssize_t (*ds_fma_chains_fn)(Py_ssize_t length, void *sum) noexcept nogil
 
     ctypedef struct ds_activation_finish:
@@ -96,6 +98,7 @@ cdef extern from "downslope.h" nogil:
         ds_prepare_fn *prepares
         ds_update_fn *updates
         ds_elementary_fn *elementary
+        ds_first_not_finite_fn first_not_finite
         ds_fma_chains_fn fma_chains
 
     ctypedef void (*ds_task_fn)(void *context, int part, int parts) noexcept nogil
@@ -110,3 +113,8 @@ cdef int optimizer_states(int code) noexcept nogil
 
 cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil
 cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil
+
+# The elements of an array, from the buffer protocol: quicker than a typed memoryview where an array
+# is looked at once per call.  The array must outlive the pointer.
+cdef ds_rows rows_of(object array, int float_bits, bint writable) except *
+cdef char *vector_of(object array, int float_bits, bint writable) except? NULL

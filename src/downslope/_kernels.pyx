@@ -10,6 +10,9 @@ from time import perf_counter
 
 import numpy as np
 
+from cpython.buffer cimport (
+    PyBUF_RECORDS, PyBUF_RECORDS_RO, PyBuffer_Release, PyObject_GetBuffer)
+
 cdef extern from "downslope.h" nogil:
     """
     #define DS_STRING(name, ...) #name,
@@ -162,6 +165,69 @@ def random_permutation(uint64_t seed, uint64_t stream, int64_t[::1] out):
     if out.shape[0] > 0:
         with nogil:
             ds_random_permutation(seed, stream, out.shape[0], &out[0])
+
+
+# ---- Arrays ----
+
+
+cdef void *_buffer_of(
+    object array, int float_bits, bint writable, int ndim, Py_ssize_t *stride
+) except? NULL:
+    """The first element of a float array with contiguous columns, and the stride of its rows."""
+    cdef Py_buffer view
+    cdef char expected = b"f" if float_bits == 32 else b"d"
+    PyObject_GetBuffer(array, &view, PyBUF_RECORDS if writable else PyBUF_RECORDS_RO)
+    cdef bint fits = (
+        view.ndim == ndim and view.format[0] == expected and view.format[1] == 0
+        and (view.shape[ndim - 1] <= 1 or view.strides[ndim - 1] == view.itemsize))
+    stride[0] = view.strides[0] // view.itemsize
+    cdef void *data = view.buf
+    PyBuffer_Release(&view)
+    if not fits:
+        raise ValueError(
+            f"expected {ndim} axes of float{float_bits} with contiguous columns; "
+            f"got {array.ndim} axes of {array.dtype}")
+    return data
+
+
+cdef ds_rows rows_of(object array, int float_bits, bint writable) except *:
+    cdef ds_rows block
+    block.data = _buffer_of(array, float_bits, writable, 2, &block.stride)
+    return block
+
+
+cdef char *vector_of(object array, int float_bits, bint writable) except? NULL:
+    cdef Py_ssize_t stride
+    return <char *>_buffer_of(array, float_bits, writable, 1, &stride)
+
+
+# ---- Checks ----
+
+
+def first_not_finite(array) -> int:
+    """The first row of a matrix (rows, columns) that holds NaN or infinity, or -1.
+
+    `array` is float32 or float64 with contiguous columns.
+    """
+    cdef Py_ssize_t rows = array.shape[0], cols = array.shape[1], row
+    cdef int bits = array.itemsize * 8
+    if rows == 0 or cols == 0:
+        return -1
+    cdef ds_rows block = rows_of(array, bits, False)
+    with nogil:
+        row = active_kernels(bits).first_not_finite(rows, cols, block)
+    return row
+
+
+def label_range(const int64_t[::1] labels) -> tuple[int, int]:
+    """The least and the greatest of some labels, of which there is at least one."""
+    cdef int64_t least = labels[0], greatest = labels[0]
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(labels.shape[0]):
+            least = min(least, labels[i])
+            greatest = max(greatest, labels[i])
+    return least, greatest
 
 
 # ---- Single kernels, for tests and benchmarks ----

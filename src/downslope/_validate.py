@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from downslope import _kernels
 
 if TYPE_CHECKING:
     from downslope.losses import Loss
@@ -154,6 +156,8 @@ def as_targets(
 
 def as_numeric(name: str, values: Any) -> NDArray[Any]:
     """An array of real numbers (or booleans) with at least one axis."""
+    if type(values) is np.ndarray and values.dtype.kind in "biuf" and values.ndim:
+        return values  # the usual case, quickly
     if hasattr(values, "toarray") and hasattr(values, "nnz"):
         raise TypeError(f"{name} is a sparse matrix; give a dense one: {name}.toarray()")
     if np.ma.is_masked(values):
@@ -175,34 +179,41 @@ def as_numeric(name: str, values: Any) -> NDArray[Any]:
 
 def to_layout(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """A 2-d array of the float type with contiguous columns and rows whole elements apart."""
-    item = dtype.itemsize
-    if (
-        array.dtype == dtype
-        and array.dtype.isnative
-        and array.flags.aligned
-        and (array.shape[1] <= 1 or array.strides[1] == item)
-        and (array.shape[0] <= 1 or (array.strides[0] % item == 0 and array.strides[0] > 0))
-    ):
-        return array
+    if array.dtype == dtype and array.dtype.isnative:
+        flags, item = array.flags, dtype.itemsize
+        columns_fit = array.shape[1] <= 1 or array.strides[1] == item
+        rows_fit = array.shape[0] <= 1 or (array.strides[0] % item == 0 and array.strides[0] > 0)
+        if flags.aligned and (flags.c_contiguous or (columns_fit and rows_fit)):
+            return array
     with np.errstate(over="ignore"):  # what overflows is found by the check that follows
-        return np.ascontiguousarray(array, dtype=dtype)
+        return np.array(array, dtype=dtype, order="C")
 
 
 def as_finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """The array itself, if all of it is finite."""
-    if not _all_chunks(array, lambda chunk: bool(np.isfinite(chunk).all())):
-        row = next(i for i, values in enumerate(array) if not np.isfinite(values).all())
-        raise ValueError(
-            f"{name} must be finite (no NaN, no infinity, within the range of {array.dtype}); "
-            f"row {row} is not: drop or fill such rows"
-        )
+    for first, chunk in _chunks(array):
+        row = _kernels.first_not_finite(chunk)
+        if row >= 0:
+            raise ValueError(
+                f"{name} must be finite (no NaN, no infinity, within the range of {array.dtype}); "
+                f"row {first + row} is not: drop or fill such rows"
+            )
     return array
+
+
+def _chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The array in chunks of rows, each with the number of its first row."""
+    if array.size <= _CHUNK:
+        yield 0, array
+        return
+    step = max(1, _CHUNK // max(1, array.shape[1]))
+    for first in range(0, len(array), step):
+        yield first, array[first : first + step]
 
 
 def _all_chunks(array: NDArray[Any], check: Any) -> bool:
     """Whether `check` holds for every chunk of rows."""
-    step = max(1, _CHUNK // max(1, array.shape[1]))
-    return all(check(array[i : i + step]) for i in range(0, len(array), step))
+    return all(check(chunk) for _, chunk in _chunks(array))
 
 
 def _are_fractions(rows: NDArray[Any]) -> bool:
@@ -220,12 +231,19 @@ def _as_labels(name: str, labels: NDArray[Any], outputs: int) -> NDArray[np.int6
             f"class labels in {name} must be integers; got dtype {labels.dtype}: "
             f"give {name}.astype(int)"
         )
-    if labels.size and not (labels.min() >= 0 and labels.max() < outputs):
+    codes = np.ascontiguousarray(labels, dtype=np.int64)
+    if codes.size == 0:
+        return codes
+    if labels.dtype == np.uint64:  # may not fit the codes
+        least, greatest = int(labels.min()), int(labels.max())
+    else:
+        least, greatest = _kernels.label_range(codes)
+    if least < 0 or greatest >= outputs:
         raise ValueError(
             f"class labels in {name} must lie in 0 .. {outputs - 1}, one for each output; "
-            f"found {labels.min()} .. {labels.max()}"
+            f"found {least} .. {greatest}"
         )
-    return np.ascontiguousarray(labels, dtype=np.int64)
+    return codes
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from downslope._validate import as_number
 from downslope.layers import Dense
 from downslope.losses import Loss
 from downslope.network import Network
@@ -99,6 +100,10 @@ def check_gradients(
     >>> ds.check_gradients(net, [[0.5, -1.0]], [[1.0]]).passed
     True
     """
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
+    step = as_number("step", step, above=0.0)
+    tolerance = as_number("tolerance", tolerance, above=0.0)
     copy = _in_float64(network)
     loss_value = Trainer(copy, loss).compute_gradients(X, y, sample_weight=sample_weight)
     analytic = copy.gradients.copy()

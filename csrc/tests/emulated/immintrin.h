@@ -11,44 +11,44 @@
 #include <simde/x86/fma.h>
 #include <math.h>
 
-#define SHIM(letter, real, vec, lanes, ldexp, logb, floor)                                         \
-  static inline vec shim_lanes_p##letter(vec a, vec b, int what) {                                 \
-    real x[lanes], n[lanes];                                                                       \
-    simde_mm512_storeu_p##letter(x, a);                                                            \
-    simde_mm512_storeu_p##letter(n, b);                                                            \
-    for (int l = 0; l < lanes; l++)                                                                \
-      x[l] = what == 0   ? (isnan(n[l]) ? n[l] : ldexp(x[l], (int)floor(n[l])))                    \
-             : what == 1 ? logb(x[l])                                                              \
-                         : ldexp(x[l], -(int)logb(x[l]));                                          \
-    return simde_mm512_loadu_p##letter(x);                                                         \
-  }                                                                                                \
-  static inline vec shim_load_p##letter(unsigned k, const real *p) {                               \
-    real x[lanes];                                                                                 \
-    for (int l = 0; l < lanes; l++) x[l] = k >> l & 1 ? p[l] : 0;                                  \
-    return simde_mm512_loadu_p##letter(x);                                                         \
-  }                                                                                                \
-  static inline void shim_store_p##letter(real *p, unsigned k, vec v) {                            \
-    real x[lanes];                                                                                 \
-    simde_mm512_storeu_p##letter(x, v);                                                            \
-    for (int l = 0; l < lanes; l++)                                                                \
-      if (k >> l & 1) p[l] = x[l];                                                                 \
-  }                                                                                                \
-  static inline vec shim_blend_p##letter(unsigned k, vec a, vec b) {                               \
-    real x[lanes], y[lanes];                                                                       \
-    simde_mm512_storeu_p##letter(x, a);                                                            \
-    simde_mm512_storeu_p##letter(y, b);                                                            \
-    for (int l = 0; l < lanes; l++)                                                                \
-      if (k >> l & 1) x[l] = y[l];                                                                 \
-    return simde_mm512_loadu_p##letter(x);                                                         \
-  }                                                                                                \
-  static inline vec shim_quarters_p##letter(vec a, vec b, unsigned choice) {                       \
-    real x[lanes], y[lanes], r[lanes];                                                             \
-    const int q = lanes / 4;                                                                       \
-    simde_mm512_storeu_p##letter(x, a);                                                            \
-    simde_mm512_storeu_p##letter(y, b);                                                            \
-    for (int l = 0; l < lanes; l++)                                                                \
-      r[l] = (l < 2 * q ? x : y)[(choice >> (2 * (l / q)) & 3) * q + l % q];                       \
-    return simde_mm512_loadu_p##letter(r);                                                         \
+#define SHIM(letter, real, vec, lanes, ldexp, logb, floor)                      \
+  static inline vec shim_lanes_p##letter(vec a, vec b, int what) {              \
+    real x[lanes], n[lanes];                                                    \
+    simde_mm512_storeu_p##letter(x, a);                                         \
+    simde_mm512_storeu_p##letter(n, b);                                         \
+    for (int l = 0; l < lanes; l++)                                             \
+      x[l] = what == 0   ? (isnan(n[l]) ? n[l] : ldexp(x[l], (int)floor(n[l]))) \
+             : what == 1 ? logb(x[l])                                           \
+                         : ldexp(x[l], -(int)logb(x[l]));                       \
+    return simde_mm512_loadu_p##letter(x);                                      \
+  }                                                                             \
+  static inline vec shim_load_p##letter(unsigned k, const real *p) {            \
+    real x[lanes];                                                              \
+    for (int l = 0; l < lanes; l++) x[l] = k >> l & 1 ? p[l] : 0;               \
+    return simde_mm512_loadu_p##letter(x);                                      \
+  }                                                                             \
+  static inline void shim_store_p##letter(real *p, unsigned k, vec v) {         \
+    real x[lanes];                                                              \
+    simde_mm512_storeu_p##letter(x, v);                                         \
+    for (int l = 0; l < lanes; l++)                                             \
+      if (k >> l & 1) p[l] = x[l];                                              \
+  }                                                                             \
+  static inline vec shim_blend_p##letter(unsigned k, vec a, vec b) {            \
+    real x[lanes], y[lanes];                                                    \
+    simde_mm512_storeu_p##letter(x, a);                                         \
+    simde_mm512_storeu_p##letter(y, b);                                         \
+    for (int l = 0; l < lanes; l++)                                             \
+      if (k >> l & 1) x[l] = y[l];                                              \
+    return simde_mm512_loadu_p##letter(x);                                      \
+  }                                                                             \
+  static inline vec shim_quarters_p##letter(vec a, vec b, unsigned choice) {    \
+    real x[lanes], y[lanes], r[lanes];                                          \
+    const int q = lanes / 4;                                                    \
+    simde_mm512_storeu_p##letter(x, a);                                         \
+    simde_mm512_storeu_p##letter(y, b);                                         \
+    for (int l = 0; l < lanes; l++)                                             \
+      r[l] = (l < 2 * q ? x : y)[(choice >> (2 * (l / q)) & 3) * q + l % q];    \
+    return simde_mm512_loadu_p##letter(r);                                      \
   }
 SHIM(s, float, __m512, 16, ldexpf, logbf, floorf)
 SHIM(d, double, __m512d, 8, ldexp, logb, floor)
