@@ -63,7 +63,8 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
     a[r] = (const real *)p->a + (i + r) * p->a_row + t->k_begin * a_depth;
   }
   const real *b = t->b;
-  for (ptrdiff_t k = 0, step = 0; k < t->depth; k++, step += a_depth, b += b_depth) {
+  _Pragma("GCC unroll 4") for (ptrdiff_t k = 0, step = 0; k < t->depth;
+                               k++, step += a_depth, b += b_depth) {
     vec b_k[TILE_VECTORS];
     UNROLL for (int v = 0; v < vectors; v++) {
       b_k[v] = load_columns(b + v * VEC, ragged && v == vectors - 1, last);

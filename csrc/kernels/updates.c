@@ -26,36 +26,62 @@ DS_INLINE mask is_finite(element e) {
   return v_less_equal(v_abs(all), v_set(REAL_LARGEST));
 }
 
+/* A row of each array, or NULL where the optimiser has no such state. */
+typedef struct {
+  const real *gradient;
+  real *parameter, *state_1, *state_2;
+} row;
+
+DS_INLINE vec load(const real *p, int full, ptrdiff_t n) {
+  return full ? v_load(p) : v_load_first(p, n);
+}
+
+DS_INLINE void store(real *p, vec v, int full, ptrdiff_t n) {
+  if (full) {
+    v_store(p, v);
+  } else {
+    v_store_first(p, v, n);
+  }
+}
+
+/* The step on the elements j .. of a row: a whole vector, or the first n of one.  Returns whether
+ * one of them would overflow. */
+DS_INLINE int update_vector(const int states, step_fn step, row r, ptrdiff_t j, const int full,
+                            ptrdiff_t n, const vec *c) {
+  const element old = {load(r.parameter + j, full, n),
+                       states > 0 ? load(r.state_1 + j, full, n) : v_zero(),
+                       states > 1 ? load(r.state_2 + j, full, n) : v_zero()};
+  element new = step(old, load(r.gradient + j, full, n), c);
+  const mask finite = is_finite(new);
+  const int overflow = m_any(m_not(finite));
+  if (__builtin_expect(overflow, 0)) {
+    new.parameter = v_select(finite, new.parameter, old.parameter);
+    new.state_1 = v_select(finite, new.state_1, old.state_1);
+    new.state_2 = v_select(finite, new.state_2, old.state_2);
+  }
+  store(r.parameter + j, new.parameter, full, n);
+  if (states > 0) store(r.state_1 + j, new.state_1, full, n);
+  if (states > 1) store(r.state_2 + j, new.state_2, full, n);
+  return overflow;
+}
+
 DS_INLINE int update_block(const int states, step_fn step, ptrdiff_t rows, ptrdiff_t cols,
                            ds_rows gradient, void *parameters, void *state_1, void *state_2,
                            ptrdiff_t stride, const void *coefficients) {
+  const ptrdiff_t whole = cols - cols % VEC;
+  int overflow = 0;
   vec c[DS_MAX_COEFFICIENTS];
   UNROLL for (int n = 0; n < DS_MAX_COEFFICIENTS; n++) {
     c[n] = v_set(((const real *)coefficients)[n]);
   }
-  int overflow = 0;
   for (ptrdiff_t i = 0; i < rows; i++) {
-    const real *g = ds_row(gradient, i);
-    real *p = (real *)parameters + i * stride;
-    real *s_1 = states > 0 ? (real *)state_1 + i * stride : NULL;
-    real *s_2 = states > 1 ? (real *)state_2 + i * stride : NULL;
-    for (ptrdiff_t j = 0; j < cols; j += VEC) {
-      const ptrdiff_t left = cols - j;
-      const element old = {v_load_part(p + j, left),
-                           states > 0 ? v_load_part(s_1 + j, left) : v_zero(),
-                           states > 1 ? v_load_part(s_2 + j, left) : v_zero()};
-      element new = step(old, v_load_part(g + j, left), c);
-      const mask finite = is_finite(new);
-      if (m_any(m_not(finite))) {
-        new.parameter = v_select(finite, new.parameter, old.parameter);
-        new.state_1 = v_select(finite, new.state_1, old.state_1);
-        new.state_2 = v_select(finite, new.state_2, old.state_2);
-        overflow = 1;
-      }
-      v_store_part(p + j, new.parameter, left);
-      if (states > 0) v_store_part(s_1 + j, new.state_1, left);
-      if (states > 1) v_store_part(s_2 + j, new.state_2, left);
+    const row r = {ds_row(gradient, i), (real *)parameters + i * stride,
+                   states > 0 ? (real *)state_1 + i * stride : NULL,
+                   states > 1 ? (real *)state_2 + i * stride : NULL};
+    for (ptrdiff_t j = 0; j < whole; j += VEC) {
+      overflow |= update_vector(states, step, r, j, 1, VEC, c);
     }
+    if (whole < cols) overflow |= update_vector(states, step, r, whole, 0, cols - whole, c);
   }
   return overflow;
 }

@@ -125,7 +125,7 @@ cdef class Workspace:
     cdef readonly bint training
     cdef ds_rows *z                 # (rows, outputs) net inputs, or NULL data
     cdef ds_rows *y                 # (rows, outputs)
-    cdef ds_rows delta[2]           # (rows, widest), taken in turn
+    cdef char *deltas[2]            # (rows, outputs) of the layer at work and the one before
     cdef char *transposed           # (outputs, inputs) of the layer at work
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
     cdef double *row_loss           # (rows,)
@@ -154,8 +154,8 @@ cdef class Workspace:
             else:
                 self.y[i] = self.block(plan.widest) if i < 2 else self.y[i - 2]
         if training:
-            self.delta[0] = self.block(plan.widest)
-            self.delta[1] = self.block(plan.widest)
+            self.deltas[0] = <char *>self.block(plan.widest).data
+            self.deltas[1] = <char *>self.block(plan.widest).data
             self.transposed = self.take(largest, plan.itemsize)
             self.batch_x = self.block(plan.inputs)
             self.batch_y = self.block(plan.outputs)
@@ -183,6 +183,12 @@ cdef class Workspace:
             if block.stride * self.plan.itemsize % 2048 == 0:
                 block.stride += line
         block.data = self.take(self.rows * block.stride, self.plan.itemsize)
+        return block
+
+    cdef ds_rows delta(self, Py_ssize_t l) noexcept nogil:
+        """The delta of layer l, laid out as its outputs are; layers take two blocks in turn."""
+        cdef ds_rows block = self.y[l]
+        block.data = self.deltas[l % 2]
         return block
 
 
@@ -551,23 +557,21 @@ cdef int _backward(
     Plan plan, ds_rows x, Py_ssize_t rows, Workspace ws, Step *step, ds_rows input_gradient,
     int threads, Watch *watch,
 ) noexcept nogil:
-    """From the last layer's delta (in ws.delta[0]) to all gradients or updates, and to dE/dx if
+    """From the last layer's delta (in the workspace) to all gradients or updates, and to dE/dx if
     `input_gradient` has data.  The delta of the layer before is taken before the weights change."""
-    cdef Py_ssize_t l, taken = 0
+    cdef Py_ssize_t l
     cdef ds_rows delta, before, layer_input
     cdef Layer *layer
     cdef double flops
     for l in range(plan.n_layers - 1, -1, -1):
         layer = &plan.layers[l]
         layer_input = ws.y[l - 1] if l > 0 else x
-        delta, before = ws.delta[taken], ws.delta[1 - taken]
-        if l == 0:
-            before = input_gradient
+        delta = ws.delta(l)
+        before = ws.delta(l - 1) if l > 0 else input_gradient
         if before.data != NULL:
             _delta(plan, l, step.parameters, delta, rows, ws, before, threads)
         _weight_gradient(plan, layer, layer_input, delta, rows, step, threads)
         _bias_gradient(plan, layer, delta, rows, ws, step)
-        taken = 1 - taken
         flops = 4.0 * rows * layer.inputs * layer.outputs
         # a fused step has begun to change the weights: it is seen through
         if not step.fused and _poll(watch, flops) != OK:
@@ -661,10 +665,10 @@ def backward(
     step.parameters = _vector(plan, parameters)
     step.gradients = _vector(plan, gradients, writable=True)
     with nogil:
-        _copy_rows(plan, source, NULL, 0, n, plan.outputs * plan.itemsize, ws.delta[0])
+        _copy_rows(plan, source, NULL, 0, n, plan.outputs * plan.itemsize, ws.delta(last))
         if plan.layers[last].activation != DS_ACTIVATION_identity:
             task = _rows_task(plan, ws, last, n)
-            task.delta = ws.delta[0]
+            task.delta = ws.delta(last)
             _run_rows(_derivative_part, &task, threads)
         status = _backward(plan, ws.batch_x, n, ws, &step, target, threads, &watch)
     _propagate(status)
@@ -893,7 +897,7 @@ cdef class Descent:
                         watch) != OK:
                 return INTERRUPTED
             block_loss = _loss(self.plan, self.ws, count, loss, batch.target, batch.weight,
-                               1.0 / rows, self.ws.delta[0], threads)
+                               1.0 / rows, self.ws.delta(self.plan.n_layers - 1), threads)
             if not isfinite(block_loss):
                 return LOSS_NOT_FINITE
             total[0] += block_loss
