@@ -24,6 +24,8 @@ import threading
 
 import numpy as np
 
+from downslope._memory import aligned_zeros
+
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
@@ -167,10 +169,10 @@ cdef class Workspace:
         free(self.y)
 
     cdef char *take(self, Py_ssize_t count, Py_ssize_t itemsize) except NULL:
-        """Memory for `count` items, 64-byte aligned; pages that are never touched cost nothing."""
-        cdef char[::1] array = np.zeros(count * itemsize + 64, dtype=np.int8)
+        """Memory for `count` items; pages that are never touched cost nothing."""
+        cdef char[::1] array = aligned_zeros(max(count, 1) * itemsize, np.int8)
         self._arrays.append(array)
-        return &array[0] + (64 - <size_t>&array[0] % 64) % 64
+        return &array[0]
 
     cdef ds_rows block(self, Py_ssize_t width) except *:
         """A block (rows, width).  Rows wider than a cache line are padded to whole lines, and off

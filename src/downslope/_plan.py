@@ -89,11 +89,3 @@ def _draw(
         half_width = spread * math.sqrt(3)
         values = half_width * (2 * _kernels.random_uniform(seed, stream, math.prod(shape)) - 1)
     return values.reshape(shape)
-
-
-def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros that begin at a multiple of 64 bytes: a cache line, and the widest vector."""
-    count = math.prod(shape) if isinstance(shape, tuple) else shape
-    raw = np.zeros(count * dtype.itemsize + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _kernels, _plan, _threads
+from downslope._memory import aligned_zeros
 from downslope._validate import as_count, as_float_type, as_rows, as_targets, as_weights
 from downslope.activations import Activation
 from downslope.initializers import Initializer
@@ -124,7 +125,7 @@ class Network:
         self.metadata: dict[str, str] = {}
         self._engine_plan = _plan.make_plan(inputs, dense, dtype)
         self.inputs, self.outputs = self._engine_plan.inputs, self._engine_plan.outputs
-        self._parameters = _plan.aligned_zeros(self._engine_plan.parameters, dtype)
+        self._parameters = aligned_zeros(self._engine_plan.parameters, dtype)
         self.layers: list[Layer] = _plan.make_views(inputs, dense, self._parameters)
         self._gradients: NDArray[Any] | None = None
         self._idle: list[_engine.Workspace] = []  # of `predict`, one for each thread at work
@@ -144,7 +145,7 @@ class Network:
     @property
     def gradients(self) -> NDArray[Any]:
         if self._gradients is None:
-            self._gradients = _plan.aligned_zeros(self._parameters.size, self.dtype)
+            self._gradients = aligned_zeros(self._parameters.size, self.dtype)
         return self._gradients
 
     # ---- Passes ----

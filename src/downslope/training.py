@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _kernels, _plan, _threads
+from downslope._memory import aligned_zeros
 from downslope._validate import as_count, as_number, choose
 from downslope.callbacks import Callback, Progress
 from downslope.history import History
@@ -86,7 +87,7 @@ class Trainer:
         self.validates = self.interrupted = False
         self.history: History | None = None
         kernel = self.optimizer.kernel
-        self.state = _plan.aligned_zeros(
+        self.state = aligned_zeros(
             (_kernels.OPTIMIZER_STATES[kernel], network.parameters.size), network.dtype
         )
         self._descent = _engine.Descent(
