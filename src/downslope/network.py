@@ -148,6 +148,10 @@ class Network:
             self._gradients = aligned_zeros(self._parameters.size, self.dtype)
         return self._gradients
 
+    @gradients.setter
+    def gradients(self, values: ArrayLike) -> None:
+        self.gradients[...] = values
+
     # ---- Passes ----
 
     def predict(
