@@ -251,8 +251,18 @@ def test_views_can_not_be_replaced():
     network = ds.Network([2, 1])
     with pytest.raises(dataclasses.FrozenInstanceError):
         network.layers[0].weights = np.zeros((2, 1))
-    with pytest.raises(AttributeError):
-        network.gradients = np.zeros(3)
+
+
+@pytest.mark.parametrize("name", ["parameters", "gradients"])
+def test_assigning_writes_in_place(name):
+    network = ds.Network([2, 1], seed=0)
+    array = getattr(network, name)
+    setattr(network, name, [1.0, 2.0, 3.0])
+    network.gradients *= 2
+    assert getattr(network, name) is array
+    assert array.tolist() == ([2, 4, 6] if name == "gradients" else [1, 2, 3])
+    with pytest.raises(ValueError, match="broadcast"):
+        setattr(network, name, np.zeros(4))
 
 
 def test_gradients_begin_at_zero_and_stay_the_same_array():
