@@ -201,10 +201,12 @@ cdef inline char *_at(const void *base, Py_ssize_t offset, Plan plan) noexcept n
     return <char *>base + offset * plan.itemsize
 
 
-cdef inline ds_rows _rows_from(ds_rows block, Py_ssize_t first, Plan plan) noexcept nogil:
-    """The rows of a block from `first` on."""
+cdef inline ds_rows _rows_from(
+    ds_rows block, Py_ssize_t first, Py_ssize_t itemsize
+) noexcept nogil:
+    """The rows of a block from `first` on; a block without data stays so."""
     if block.data != NULL:
-        block.data = _at(block.data, first * block.stride, plan)
+        block.data = <char *>block.data + first * block.stride * itemsize
     return block
 
 
@@ -265,17 +267,10 @@ cdef struct RowsTask:
     double *row_loss
 
 
-cdef inline ds_rows _shifted(ds_rows block, Py_ssize_t first, Py_ssize_t itemsize) noexcept nogil:
-    """The rows of a block from `first` on; a block without data stays so."""
-    if block.data != NULL:
-        block.data = <char *>block.data + first * block.stride * itemsize
-    return block
-
-
 cdef void _activation_part(void *context, int part, int parts) noexcept nogil:
     cdef const RowsTask *task = <const RowsTask *>context
     cdef Py_ssize_t first = task.rows * part // parts, end = task.rows * (part + 1) // parts
-    cdef ds_rows y = _shifted(task.y, first, task.itemsize)
+    cdef ds_rows y = _rows_from(task.y, first, task.itemsize)
     task.kernels.activations[task.layer.activation](
         end - first, task.layer.outputs, y, y, task.layer.alpha)
 
@@ -284,8 +279,8 @@ cdef void _derivative_part(void *context, int part, int parts) noexcept nogil:
     cdef const RowsTask *task = <const RowsTask *>context
     cdef Py_ssize_t first = task.rows * part // parts, end = task.rows * (part + 1) // parts
     task.kernels.derivatives[task.layer.activation](
-        end - first, task.layer.outputs, _shifted(task.z, first, task.itemsize),
-        _shifted(task.y, first, task.itemsize), _shifted(task.delta, first, task.itemsize),
+        end - first, task.layer.outputs, _rows_from(task.z, first, task.itemsize),
+        _rows_from(task.y, first, task.itemsize), _rows_from(task.delta, first, task.itemsize),
         task.layer.alpha)
 
 
@@ -297,9 +292,9 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
     if task.weight != NULL:
         weight = task.weight + first * task.itemsize
     task.kernels.losses[task.loss](
-        end - first, task.layer.outputs, _shifted(task.y, first, task.itemsize),
-        _shifted(task.target, first, target_size), weight, task.scale, task.row_loss + first,
-        _shifted(task.delta, first, task.itemsize))
+        end - first, task.layer.outputs, _rows_from(task.y, first, task.itemsize),
+        _rows_from(task.target, first, target_size), weight, task.scale, task.row_loss + first,
+        _rows_from(task.delta, first, task.itemsize))
 
 
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
@@ -630,9 +625,9 @@ def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
         for block in range(_blocks(n, ws.rows)):
             first = block * ws.rows
             rows = min(ws.rows, n - first)
-            ws.y[last] = _rows_from(target, first, plan)
-            status = _forward(plan, p, _rows_from(source, first, plan), rows, ws, True, threads,
-                              &watch)
+            ws.y[last] = _rows_from(target, first, plan.itemsize)
+            status = _forward(plan, p, _rows_from(source, first, plan.itemsize), rows, ws, True,
+                              threads, &watch)
             if status != OK:
                 break
         ws.y[last] = own
@@ -737,8 +732,8 @@ cdef Batch _batch(
     cdef Batch batch
     cdef Py_ssize_t i
     if order == NULL:
-        batch.x = _rows_from(data.x, first, plan)
-        batch.target = _rows_from(data.y, first, plan)
+        batch.x = _rows_from(data.x, first, plan.itemsize)
+        batch.target = _rows_from(data.y, first, plan.itemsize)
         if data.labels != NULL:
             batch.target.data, batch.target.stride = <void *>(data.labels + first), 1
         batch.weight = NULL
