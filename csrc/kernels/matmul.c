@@ -209,6 +209,9 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
   }
 }
 
+/* Vectors of column sums that are under way at once. */
+enum { SUMS_AT_ONCE = 4 };
+
 /* Blocks of VEC x VEC turn over in registers; the edges go element by element. */
 void DS_NAME(transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows target) {
   const ptrdiff_t whole_rows = rows - rows % VEC, whole_cols = cols - cols % VEC;
@@ -225,14 +228,33 @@ void DS_NAME(transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows 
   }
 }
 
+/* `vectors` vectors of columns side by side: one alone would wait for each addition in turn. */
+DS_INLINE void sum_columns(const int vectors, ptrdiff_t rows, ptrdiff_t columns, const real *block,
+                           ptrdiff_t stride, const real *start, real *sums) {
+  vec sum[SUMS_AT_ONCE];
+  UNROLL for (int v = 0; v < vectors; v++) {
+    sum[v] = start ? v_load_part(start + v * VEC, columns - v * VEC) : v_zero();
+  }
+  for (ptrdiff_t i = 0; i < rows; i++, block += stride) {
+    UNROLL for (int v = 0; v < vectors - 1; v++) sum[v] = v_add(sum[v], v_load(block + v * VEC));
+    const int last = vectors - 1;
+    sum[last] = v_add(sum[last], v_load_part(block + last * VEC, columns - last * VEC));
+  }
+  UNROLL for (int v = 0; v < vectors; v++) {
+    v_store_part(sums + v * VEC, sum[v], columns - v * VEC);
+  }
+}
+
 void DS_NAME(column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start,
                           void *sums) {
-  for (ptrdiff_t j = 0; j < cols; j += VEC) {
-    const ptrdiff_t columns = cols - j;
-    vec sum = start ? v_load_part((const real *)start + j, columns) : v_zero();
-    for (ptrdiff_t i = 0; i < rows; i++) {
-      sum = v_add(sum, v_load_part((const real *)ds_row(block, i) + j, columns));
-    }
-    v_store_part((real *)sums + j, sum, columns);
+  enum { WIDTH = SUMS_AT_ONCE * VEC };
+  ptrdiff_t j = 0;
+  for (; j + WIDTH <= cols; j += WIDTH) {
+    sum_columns(SUMS_AT_ONCE, rows, WIDTH, (const real *)block.data + j, block.stride,
+                start ? (const real *)start + j : NULL, (real *)sums + j);
+  }
+  for (; j < cols; j += VEC) {
+    sum_columns(1, rows, cols - j < VEC ? cols - j : VEC, (const real *)block.data + j,
+                block.stride, start ? (const real *)start + j : NULL, (real *)sums + j);
   }
 }
