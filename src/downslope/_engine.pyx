@@ -91,7 +91,7 @@ cdef class Plan:
     cdef readonly Py_ssize_t n_layers, inputs, outputs, widest, parameters, itemsize, block_rows
     cdef readonly double flops_per_row
     cdef readonly int float_bits
-    cdef readonly bint small            # a batch of one row takes the short way, see `_row_gradients`
+    cdef readonly bint small    # a batch of one row takes the short way: `_row_gradients`
 
     def __cinit__(self, list layers, int float_bits):
         cdef Layer *layer
@@ -807,9 +807,9 @@ def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int th
 cdef double _row_gradients(
     Plan plan, const char *parameters, Dataset data, int loss, Py_ssize_t row, Workspace ws
 ) noexcept nogil:
-    """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are, unless
-    the loss is not finite.  The same bits as a batch of one gives on the long way, without its blocks,
-    strips, transposed copies and gathered rows."""
+    """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are,
+    unless the loss is not finite.  The same bits as a batch of one gives on the long way, without
+    its blocks, strips, transposed copies and gathered rows."""
     cdef const ds_kernels *kernels = plan.kernels
     cdef Py_ssize_t l, last = plan.n_layers - 1
     cdef Layer *layer
@@ -839,8 +839,9 @@ cdef double _row_gradients(
     for l in range(last, -1, -1):
         layer = &plan.layers[l]
         delta = ws.delta(l)
-        kernels.row_gradient(layer.inputs, layer.outputs, ws.y[l - 1].data if l > 0 else batch.x.data,
-                             delta.data, _at(ws.gradients, layer.weights, plan))
+        x = ws.y[l - 1] if l > 0 else batch.x
+        kernels.row_gradient(layer.inputs, layer.outputs, x.data, delta.data,
+                             _at(ws.gradients, layer.weights, plan))
         if l == 0:
             break
         before = ws.delta(l - 1)
