@@ -14,7 +14,7 @@ True
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
-from downslope.callbacks import Callback, EarlyStopping, Progress
+from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress
 from downslope.gradients import GradientCheck, check_gradients
 from downslope.history import History
 from downslope.initializers import Initializer
@@ -29,6 +29,7 @@ __all__ = [
     "Activation",
     "Adam",
     "Callback",
+    "Checkpoint",
     "Dense",
     "EarlyStopping",
     "GradientCheck",
