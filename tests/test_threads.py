@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _thread
+import math
+import os
 import signal
 import threading
 import time
@@ -63,6 +65,88 @@ def test_a_bad_environment_variable_is_named(text):
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("ValueError: DOWNSLOPE_NUM_THREADS")
     assert repr(text) in last
+
+
+def test_affinity():
+    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); " + PRINT_THREADS
+    assert fresh_python.output_of("-c", program, DOWNSLOPE_NUM_THREADS="") == "1"
+
+
+def write_files(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+GROUP = "proc/self/cgroup"
+V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu"
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, math.inf),
+        ({GROUP: "0::/"}, math.inf),
+        ({GROUP: "0::/\n", f"{V2}/cpu.max": "max 100000\n"}, math.inf),
+        ({GROUP: "0::/\n", f"{V2}/cpu.max": "150000 100000\n"}, 1.5),
+        ({GROUP: "0::/a/b\n", f"{V2}/a/b/cpu.max": "20000 10000\n"}, 2),
+        # the group above allows less, or more
+        ({GROUP: "0::/a/b", f"{V2}/a/b/cpu.max": "4 1", f"{V2}/a/cpu.max": "3 1"}, 3),
+        ({GROUP: "0::/a/b", f"{V2}/a/b/cpu.max": "3 1", f"{V2}/a/cpu.max": "max 1"}, 3),
+        # in a container that sees the host's path, and its own group at the top
+        ({GROUP: "0::/docker/12ab", f"{V2}/cpu.max": "250000 100000"}, 2.5),
+        (
+            {
+                GROUP: "3:memory:/x\n2:cpu,cpuacct:/job\n1:cpuset:/y\n0::/\n",
+                f"{V1}/job/cpu.cfs_quota_us": "300000\n",
+                f"{V1}/job/cpu.cfs_period_us": "100000\n",
+                f"{V1}/cpu.cfs_quota_us": "-1\n",
+                f"{V1}/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        ({GROUP: "2:cpu:/", f"{V1}/cpu.cfs_quota_us": "-1"}, math.inf),
+        ({GROUP: "2:cpuset:/", f"{V2}/cpu.max": "1 1"}, math.inf),
+        ({GROUP: "0::/", f"{V2}/cpu.max": "nonsense"}, math.inf),
+    ],
+)
+def test_quota_of_the_control_group(tmp_path, files, quota):
+    write_files(tmp_path, files)
+    assert _threads._cgroup_quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"), [(0.2, 1), (1.5, 2), (3, 3), (100, 4), (math.inf, 4)]
+)
+def test_the_quota_limits_the_threads(monkeypatch, quota, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
+    monkeypatch.setattr(_threads, "_cgroup_quota", lambda root: quota)
+    assert _threads._available_cpus() == threads
+
+
+@pytest.mark.parametrize("first", ["downslope", "threadpoolctl"])
+def test_threadpoolctl(first):
+    pytest.importorskip("threadpoolctl", minversion="3.2")
+    program = f"""
+import {first}
+import numpy as np, downslope as ds, threadpoolctl
+from downslope import _kernels
+
+ds.set_num_threads(3)
+assert [pool["num_threads"] for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "downslope"] == [3]
+net = ds.Network([256, 256, 1], seed=0)
+with threadpoolctl.threadpool_limits(1):
+    assert ds.get_num_threads() == 1
+    net.predict(np.zeros((512, 256)))
+    print(_kernels.pool_size())
+with threadpoolctl.threadpool_limits(2, user_api="downslope"):
+    net.predict(np.zeros((512, 256)))
+    print(_kernels.pool_size())
+print(ds.get_num_threads())
+"""
+    assert fresh_python.output_of("-c", program).split() == ["0", "1", "3"]
 
 
 def test_no_threads_before_they_are_needed():

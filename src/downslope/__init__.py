@@ -11,6 +11,7 @@ Examples
 True
 """
 
+from downslope import _threads
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
@@ -23,6 +24,8 @@ from downslope.losses import Loss
 from downslope.network import Network, load
 from downslope.optimizers import SGD, Adam, Optimizer
 from downslope.training import Trainer
+
+_threads.register_with_threadpoolctl()
 
 __all__ = [
     "SGD",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import secrets
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -245,7 +244,7 @@ class Checkpoint(Callback):
         try:
             os.link(self.path, temporary)
         except OSError:  # a file system without hard links
-            shutil.copyfile(self.path, temporary)
+            temporary.write_bytes(self.path.read_bytes())
         os.replace(temporary, self.previous)
         temporary.unlink(missing_ok=True)  # still there if both were names of one file
 
