@@ -232,11 +232,66 @@ def test_concurrent_predictions_of_one_network(rng):
 
 def test_concurrent_training_of_networks(rng):
     x, y = wide_problem(rng, "float32")
-    expected = [train(wide_network("float32", seed), x, y, threads=1) for seed in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        runs = pool.map(lambda seed: train(wide_network("float32", seed), x, y, 2), range(4))
+    expected = [train(wide_network("float32", seed), x, y, threads=1) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        runs = pool.map(lambda seed: train(wide_network("float32", seed), x, y, 2), range(8))
         for run, want in zip(runs, expected, strict=True):
             assert_same(run, want)
+
+
+def in_another_thread(action, *arguments):
+    """What the action gives, or raises, in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(action, *arguments).result()
+
+
+REFUSED = {
+    "fit": lambda t, x, y: t.network.fit(x, y),
+    "fit of another trainer": lambda t, x, y: ds.Trainer(t.network).fit(x, y),
+    "step": lambda t, x, y: t.step(x, y),
+    "compute_gradients": lambda t, x, y: t.compute_gradients(x, y),
+    "update": lambda t, x, y: t.update(),
+    "forward": lambda t, x, y: t.network.forward(x),
+    "backward": lambda t, x, y: t.network.backward(y),
+    "save": lambda t, x, y: t.save("never.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_concurrent_training_of_one_network_is_refused(rng, name):
+    """While it trains, here between two epochs; neither run nor network notice."""
+    x, y = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
+    runs = []
+    for others in ([], [REFUSED[name]]):
+        trainer = ds.Trainer(ds.Network([6, 9, 2], seed=0), optimizer="adam")
+        trainer.network.forward(x)
+
+        def interfere(trainer=trainer, others=others):
+            for call in others:
+                with pytest.raises(RuntimeError, match="another thread is training this network"):
+                    in_another_thread(call, trainer, x, y)
+            in_another_thread(trainer.network.predict, x)
+
+        losses = trainer.fit(x, y, epochs=3, callbacks=[AtEpochBegin(interfere)]).loss
+        runs.append([trainer.network.parameters, trainer.state, np.array(losses)])
+    assert_same(*runs)
+
+
+def test_one_network_can_be_trained_by_threads_in_turn(rng):
+    x, y = wide_problem(rng, "float32")
+    expected, net = wide_network("float32"), wide_network("float32")
+    trainers = [ds.Trainer(network, "cross_entropy") for network in (expected, net)]
+    for _ in range(2):
+        trainers[0].fit(x, y)
+        in_another_thread(trainers[1].fit, x, y)
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+
+
+def test_a_callback_may_make_a_step_of_its_own(rng):
+    x, y = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
+    trainer = ds.Trainer(ds.Network([6, 9, 2], seed=0))
+    trainer.fit(x, y, batch_size=50, callbacks=[AtEpochBegin(lambda: trainer.step(x, y))])
+    assert trainer.steps == 2
 
 
 # ---- Fork ----
