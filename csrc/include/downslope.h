@@ -203,6 +203,19 @@ int ds_isa_best(void);
 /* The table of `isa` for 32 or 64 bits, or NULL if it is not available. */
 const ds_kernels *ds_get_kernels(int isa, int float_bits);
 
+/* ---- Rows of a data set (rows.c) ---- */
+
+/* Rows order[0], order[1], ... of a block; order NULL: in sequence.  All in bytes, row_bytes a
+ * multiple of 4. */
+typedef struct ds_gather {
+  const void *source;
+  ptrdiff_t source_stride, row_bytes;
+  const int64_t *order;
+} ds_gather;
+
+/* The first `rows` of them, one below the other. */
+void ds_gather_rows(const ds_gather *gather, ptrdiff_t rows, void *target, ptrdiff_t target_stride);
+
 /* ---- The thread pool ---- */
 
 enum { DS_MAX_THREADS = 256 };

@@ -35,8 +35,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from downslope._kernels cimport (
     DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
-    ds_derivative_finish, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
+    ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
+    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -642,9 +642,9 @@ def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     cdef Watch watch = _new_watch()
     cdef int status
     with nogil:
-        _copy_rows(plan, source, NULL, 0, n, plan.inputs * plan.itemsize, ws.batch_x)
+        _copy_rows(source, NULL, n, plan.inputs, plan.itemsize, ws.batch_x)
         status = _forward(plan, p, ws.batch_x, n, ws, True, threads, &watch)
-        _copy_rows(plan, ws.y[plan.n_layers - 1], NULL, 0, n, plan.outputs * plan.itemsize, target)
+        _copy_rows(ws.y[plan.n_layers - 1], NULL, n, plan.outputs, plan.itemsize, target)
     _propagate(status)
 
 
@@ -662,7 +662,7 @@ def backward(
     step.parameters = _vector(plan, parameters)
     step.gradients = _vector(plan, gradients, writable=True)
     with nogil:
-        _copy_rows(plan, source, NULL, 0, n, plan.outputs * plan.itemsize, ws.delta(last))
+        _copy_rows(source, NULL, n, plan.outputs, plan.itemsize, ws.delta(last))
         if plan.layers[last].activation != DS_ACTIVATION_identity:
             task = _rows_task(plan, ws, last, n)
             task.delta = ws.delta(last)
@@ -675,15 +675,14 @@ def backward(
 
 
 cdef void _copy_rows(
-    Plan plan, ds_rows source, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
-    Py_ssize_t row_bytes, ds_rows target,
+    ds_rows source, const int64_t *order, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t itemsize,
+    ds_rows target,
 ) noexcept nogil:
-    """Rows order[first:first + rows] of the source (order NULL: in sequence), one after another."""
-    cdef Py_ssize_t i, from_row
-    for i in range(rows):
-        from_row = order[first + i] if order != NULL else first + i
-        memcpy(_at(target.data, i * target.stride, plan),
-               _at(source.data, from_row * source.stride, plan), row_bytes)
+    """Rows order[0], order[1], ... of the source (order NULL: in sequence), one below the other."""
+    cdef ds_gather gather
+    gather.source, gather.order = source.data, order
+    gather.source_stride, gather.row_bytes = source.stride * itemsize, width * itemsize
+    gather_rows(&gather, rows, target.data, target.stride * itemsize)
 
 
 cdef class Dataset:
@@ -725,36 +724,35 @@ cdef struct Batch:
     const char *weight
 
 
+cdef inline ds_rows _column(const void *data) noexcept nogil:
+    """One value a row, contiguous: labels or weights; data may be NULL."""
+    cdef ds_rows column
+    column.data, column.stride = <void *>data, 1
+    return column
+
+
 cdef Batch _batch(
     Plan plan, Dataset data, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
     Workspace ws,
 ) noexcept nogil:
+    """Rows first .. first + rows of the order, gathered; of the data set if there is no order."""
     cdef Batch batch
-    cdef Py_ssize_t i
+    cdef bint labels = data.labels != NULL
+    cdef ds_rows y = _column(data.labels) if labels else data.y, weight = _column(data.weight)
+    cdef Py_ssize_t size = plan.itemsize, y_size = sizeof(int64_t) if labels else size
     if order == NULL:
-        batch.x = _rows_from(data.x, first, plan.itemsize)
-        batch.target = _rows_from(data.y, first, plan.itemsize)
-        if data.labels != NULL:
-            batch.target.data, batch.target.stride = <void *>(data.labels + first), 1
-        batch.weight = NULL
-        if data.weight != NULL:
-            batch.weight = _at(data.weight, first, plan)
+        batch.x, batch.target = _rows_from(data.x, first, size), _rows_from(y, first, y_size)
+        batch.weight = <const char *>_rows_from(weight, first, size).data
         return batch
-    _copy_rows(plan, data.x, order, first, rows, plan.inputs * plan.itemsize, ws.batch_x)
-    batch.x = ws.batch_x
-    if data.labels != NULL:
-        for i in range(rows):
-            ws.batch_labels[i] = data.labels[order[first + i]]
-        batch.target.data, batch.target.stride = ws.batch_labels, 1
-    else:
-        _copy_rows(plan, data.y, order, first, rows, plan.outputs * plan.itemsize, ws.batch_y)
-        batch.target = ws.batch_y
-    batch.weight = NULL
-    if data.weight != NULL:
-        for i in range(rows):
-            memcpy(_at(ws.batch_weight, i, plan), _at(data.weight, order[first + i], plan),
-                   plan.itemsize)
+    order += first
+    batch.x, batch.target, batch.weight = ws.batch_x, ws.batch_y, NULL
+    _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x)
+    if labels:
+        batch.target = _column(ws.batch_labels)
+    _copy_rows(y, order, rows, 1 if labels else plan.outputs, y_size, batch.target)
+    if weight.data != NULL:
         batch.weight = ws.batch_weight
+        _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight))
     return batch
 
 

@@ -101,6 +101,11 @@ cdef extern from "downslope.h" nogil:
         ds_first_not_finite_fn first_not_finite
         ds_fma_chains_fn fma_chains
 
+    ctypedef struct ds_gather:
+        const void *source
+        Py_ssize_t source_stride, row_bytes
+        const int64_t *order
+
     ctypedef void (*ds_task_fn)(void *context, int part, int parts) noexcept nogil
 
 # What an activation's derivative reads and whether it works row by row; which activation a loss
@@ -112,6 +117,8 @@ cdef bint loss_takes_labels(int code) noexcept nogil
 cdef int optimizer_states(int code) noexcept nogil
 
 cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil
+cdef void gather_rows(
+    const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride) noexcept nogil
 cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil
 
 # The elements of an array, from the buffer protocol: quicker than a typed memoryview where an array
