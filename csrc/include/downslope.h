@@ -242,6 +242,13 @@ void ds_parallel(ds_task_fn task, void *context, int parts);
 /* Threads that the pool holds now (none before the first use, and none in a forked child). */
 int ds_pool_size(void);
 
+/* The number of threads that calls use unless they say otherwise; 0: not set yet.  Only these two
+ * are visible outside the library, for programs that steer the threads of all libraries of a process
+ * (threadpoolctl). */
+#define DS_EXPORT __attribute__((visibility("default")))
+DS_EXPORT int downslope_get_num_threads(void);
+DS_EXPORT void downslope_set_num_threads(int threads);
+
 /* ---- Random numbers (random.c): element i of a stream is a function of (seed, stream, i) ---- */
 
 /* Uniform in [0, 1), 53 bits each. */

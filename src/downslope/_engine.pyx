@@ -26,7 +26,7 @@ import numpy as np
 
 from downslope._memory import aligned_zeros
 
-from libc.math cimport isfinite
+from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -996,27 +996,32 @@ cdef class Descent:
         return self.finish(&step)
 
     def train(
-        self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads
-    ) -> tuple[int, float]:
-        """One epoch: a step for each `batch_rows` rows of the order (None: all rows in sequence).
-        Returns a status and the sum of the rows' losses."""
+        self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        Py_ssize_t batch=0, double total=0, double seconds=INFINITY,
+    ) -> tuple[int, float, int]:
+        """An epoch from batch number `batch` on: a step for each `batch_rows` rows of the order
+        (None: all rows in sequence), until `seconds` have passed.  `total` is the sum of the rows'
+        losses so far.  Returns a status, that sum and the number of the batch to go on with."""
         cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
         cdef Py_ssize_t n = order.shape[0] if order is not None else data.rows
-        cdef Py_ssize_t b, first, rows
+        cdef Py_ssize_t batches = _blocks(n, batch_rows), first, rows
         cdef Watch watch = _new_watch()
-        cdef double total = 0
+        cdef double deadline = _now() + seconds
         cdef int status = OK
         if self._gradients == NULL and self.needs_gradients(batch_rows):
             raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
         self.reserve(batch_rows)
         with nogil:
-            for b in range(_blocks(n, batch_rows)):
-                first = b * batch_rows
+            while batch < batches:
+                first = batch * batch_rows
                 rows = min(batch_rows, n - first)
                 status = self.step(data, loss, rows_in_order, first, rows, threads, &watch, &total)
                 if status != OK:
                     break
-        return _propagate(status), total
+                batch += 1
+                if deadline < INFINITY and _now() >= deadline:
+                    break
+        return _propagate(status), total, batch
 
     def compute_gradients(self, Dataset data, int loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""

@@ -49,6 +49,8 @@ cdef extern from "downslope.h" nogil:
         const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride)
     void ds_parallel(ds_task_fn task, void *context, int parts)
     int ds_pool_size()
+    int downslope_get_num_threads()
+    void downslope_set_num_threads(int threads)
     void ds_random_uniform(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
     void ds_random_normal(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
     void ds_random_integers(
@@ -138,6 +140,15 @@ cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil:
 def pool_size() -> int:
     """Threads that the pool holds now, the caller's own not counted."""
     return ds_pool_size()
+
+
+def get_num_threads() -> int:
+    """Threads that calls use unless they say otherwise; 0: not set yet."""
+    return downslope_get_num_threads()
+
+
+def set_num_threads(int threads) -> None:
+    downslope_set_num_threads(threads)
 
 
 # ---- Random numbers: element i of a stream is a function of (seed, stream, i) ----
