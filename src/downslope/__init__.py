@@ -23,6 +23,7 @@ from downslope.layers import Dense, Layer
 from downslope.losses import Loss
 from downslope.network import Network, load
 from downslope.optimizers import SGD, Adam, Optimizer
+from downslope.passes import Pass
 from downslope.training import Trainer
 
 _threads.register_with_threadpoolctl()
@@ -42,6 +43,7 @@ __all__ = [
     "Loss",
     "Network",
     "Optimizer",
+    "Pass",
     "Progress",
     "Trainer",
     "check_gradients",

@@ -52,7 +52,7 @@ def backward(
     plan: Plan,
     parameters: _Real,
     d_out: _Real,
-    gradients: _Real,
+    gradients: _Real | None,
     d_x: _Real,
     ws: Workspace,
     threads: int,
@@ -110,4 +110,7 @@ class Descent:
         seconds: float = ...,
     ) -> tuple[int, float, int]: ...
     def compute_gradients(self, data: Dataset, loss: int, threads: int) -> tuple[int, float]: ...
+    def compute_row_gradients(
+        self, data: Dataset, loss: int, gradients: _Real, threads: int
+    ) -> float: ...
     def update(self) -> int: ...

@@ -459,7 +459,8 @@ cdef int _forward(
 cdef struct Step:
     bint fused                  # the update is the gradient product's epilogue
     char *parameters
-    char *gradients             # unless fused
+    char *gradients             # unless fused; NULL: not wanted
+    Py_ssize_t row_stride       # elements from one row's gradients to the next's; 0: their sum
     bint accumulate             # add to the gradients: a further block of the same batch
     ds_update_finish update     # of the whole parameter vector
 
@@ -571,6 +572,24 @@ cdef void _bias_gradient(
         plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, sums)
 
 
+cdef void _layer_gradients(
+    Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Workspace ws,
+    Step *step, int threads,
+) noexcept nogil:
+    """Gradients of one layer's weights and bias: of all rows together, or of each row."""
+    cdef Step row = step[0]
+    cdef Py_ssize_t i
+    if step.row_stride == 0:
+        _weight_gradient(plan, layer, x, delta, rows, step, threads)
+        _bias_gradient(plan, layer, delta, rows, ws, step)
+        return
+    for i in range(rows):
+        row.gradients = _at(step.gradients, i * step.row_stride, plan)
+        _weight_gradient(plan, layer, _rows_from(x, i, plan.itemsize),
+                         _rows_from(delta, i, plan.itemsize), 1, &row, threads)
+        _bias_gradient(plan, layer, _rows_from(delta, i, plan.itemsize), 1, ws, &row)
+
+
 cdef int _backward(
     Plan plan, ds_rows x, Py_ssize_t rows, Workspace ws, Step *step, ds_rows input_gradient,
     int threads, Watch *watch,
@@ -588,8 +607,8 @@ cdef int _backward(
         before = ws.delta(l - 1) if l > 0 else input_gradient
         if before.data != NULL:
             _delta(plan, l, step.parameters, delta, rows, ws, before, threads)
-        _weight_gradient(plan, layer, layer_input, delta, rows, step, threads)
-        _bias_gradient(plan, layer, delta, rows, ws, step)
+        if step.fused or step.gradients != NULL:
+            _layer_gradients(plan, layer, layer_input, delta, rows, ws, step, threads)
         flops = 4.0 * rows * layer.inputs * layer.outputs
         # a fused step has begun to change the weights: it is seen through
         if not step.fused and _poll(watch, flops) != OK:
@@ -672,16 +691,23 @@ def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
 def backward(
     Plan plan, parameters, d_out, gradients, d_x, Workspace ws, int threads, bint accumulate
 ) -> None:
-    """From dE/doutputs (rows, outputs) of the last `forward` to all gradients and dE/dx."""
+    """From dE/doutputs (rows, outputs) of the last `forward` to dE/dx and the gradients: their sum
+    over the rows (parameters,), those of each row (rows, parameters), or None."""
     cdef ds_rows source = _matrix(plan, d_out), target = _matrix(plan, d_x, writable=True)
+    cdef ds_rows rows_of_gradients
     cdef Py_ssize_t n = d_out.shape[0], last = plan.n_layers - 1
     cdef Watch watch = _new_watch()
     cdef Step step
     cdef RowsTask task
     cdef int status
-    step.fused, step.accumulate = False, accumulate
+    step.fused, step.accumulate, step.row_stride = False, accumulate, 0
     step.parameters = _vector(plan, parameters)
-    step.gradients = _vector(plan, gradients, writable=True)
+    if gradients is not None and gradients.ndim == 2:
+        rows_of_gradients = _matrix(plan, gradients, writable=True)
+        step.gradients = <char *>rows_of_gradients.data
+        step.row_stride = rows_of_gradients.stride
+    else:
+        step.gradients = _vector(plan, gradients, writable=True)
     with nogil:
         _copy_rows(source, NULL, n, plan.outputs, plan.itemsize, ws.delta(last))
         if plan.layers[last].activation != DS_ACTIVATION_identity:
@@ -914,7 +940,7 @@ cdef class Descent:
     cdef Step begin(self, bint fused) noexcept nogil:
         """A step on the whole parameter vector, with the coefficients of its number."""
         cdef Step step
-        step.fused, step.accumulate = fused, False
+        step.fused, step.accumulate, step.row_stride = fused, False, 0
         step.parameters, step.gradients = self._parameters, self._gradients
         step.update.update = self.plan.kernels.updates[self.optimizer]
         step.update.parameters = self._parameters
@@ -1033,6 +1059,35 @@ cdef class Descent:
         with nogil:
             status = self.accumulate(data, loss, NULL, 0, data.rows, &step, threads, &watch, &total)
         return _propagate(status), total
+
+    def compute_row_gradients(self, Dataset data, int loss, gradients, int threads) -> float:
+        """The gradients of each row's own loss, into (rows, parameters); the sum of the losses."""
+        cdef ds_rows target = _matrix(self.plan, gradients, writable=True), none
+        cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+        cdef Watch watch = _new_watch()
+        cdef Step step = self.begin(False)
+        cdef Py_ssize_t last = self.plan.n_layers - 1, first = 0, rows
+        cdef Batch batch
+        cdef double total = 0
+        cdef int status = OK
+        none.data, none.stride = NULL, 0
+        step.row_stride = target.stride
+        self.reserve(data.rows)
+        with nogil:
+            while first < data.rows and status == OK:
+                rows = min(self.ws.rows, data.rows - first)
+                step.gradients = <char *>_rows_from(target, first, self.plan.itemsize).data
+                batch = _batch(self.plan, data, NULL, first, rows, self.ws)
+                status = _forward(self.plan, self._parameters, batch.x, rows, self.ws, activate,
+                                  threads, &watch)
+                if status == OK:
+                    total += _loss(self.plan, self.ws, rows, loss, batch.target, batch.weight, 1,
+                                   self.ws.delta(last), threads)
+                    status = _backward(self.plan, batch.x, rows, self.ws, &step, none, threads,
+                                       &watch)
+                first += rows
+        _propagate(status)
+        return total
 
     def update(self) -> int:
         """One step with the gradients as they stand; returns a status."""

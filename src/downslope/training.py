@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _kernels, _plan, _threads
 from downslope._memory import aligned_zeros
-from downslope._validate import as_count, as_number, choose
+from downslope._validate import as_count, as_memory, as_number, as_row, choose
 from downslope.callbacks import Callback, Progress
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
@@ -78,6 +78,9 @@ class Trainer:
     optimizer : str, SGD or Adam, default "sgd"
     threads : int, optional
         At most so many; see `set_num_threads`.
+    state : array (states, parameters), optional
+        Memory of the caller's for the attribute of this name, used where it lies and as it stands:
+        zeros, or the state of an earlier trainer.  As `Network` takes its parameters.
 
     Attributes
     ----------
@@ -120,6 +123,7 @@ class Trainer:
         optimizer: str | Optimizer = "sgd",
         *,
         threads: int | None = None,
+        state: Any = None,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
@@ -136,8 +140,11 @@ class Trainer:
         # From `resume` to the `fit` that goes on: the run, and the states of its callbacks.
         self._resumed: tuple[_Run, list[CallbackState]] | None = None
         kernel = self.optimizer.kernel
-        self.state = aligned_zeros(
-            (_kernels.OPTIMIZER_STATES[kernel], network.parameters.size), network.dtype
+        shape = (_kernels.OPTIMIZER_STATES[kernel], network.parameters.size)
+        self.state = (
+            aligned_zeros(shape, network.dtype)
+            if state is None
+            else as_memory("state", state, shape, network.dtype)
         )
         self._descent = _engine.Descent(
             network._engine_plan,
@@ -189,6 +196,87 @@ class Trainer:
         with self.network.exclusive:
             total, _ = self._train(data, None, data.rows, _threads.resolve(self.threads))
         return total / data.rows
+
+    def learn_one(self, x: ArrayLike, y: ArrayLike) -> float:
+        """One update from one row, as rows come in one at a time.
+
+        Parameters
+        ----------
+        x : array (inputs,)
+        y : number or array (outputs,)
+            The target; a class label for a loss with labels.
+
+        Returns
+        -------
+        float
+            The row's loss before the update.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError, FloatingPointError
+            See `step`.
+
+        Examples
+        --------
+        >>> import downslope as ds
+        >>> net = ds.Network([2, 1], weights="zeros")
+        >>> trainer = ds.Trainer(net, loss="half_squared_error", optimizer=ds.SGD(0.1))
+        >>> trainer.learn_one([1.0, 2.0], 3.0)
+        4.5
+        """
+        return self.step(as_row("x", x, self.network.inputs), np.asarray(y)[None])
+
+    def row_gradients(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """The gradients of the loss of each row by itself (per-sample gradients).
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        y : array (rows, outputs), or (rows,) for one output or for class labels
+        sample_weight : array (rows,), optional
+            Factors of the rows' losses.
+        out : array (rows, parameters), optional
+            Where to write them, of the network's type.
+
+        Returns
+        -------
+        array (rows, parameters)
+            `out`, if given.  The mean over the rows is what `compute_gradients` gives, to rounding.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as it should be.
+        RuntimeError
+            If another thread is training the network.
+        FloatingPointError
+            If a loss is not finite.
+
+        Examples
+        --------
+        >>> import downslope as ds
+        >>> net = ds.Network([1, 1], weights="zeros", dtype="float64")
+        >>> ds.Trainer(net).row_gradients([[1.0], [2.0]], [[2.0], [1.0]])
+        array([[-4., -4.],
+               [-4., -2.]])
+        """
+        data = self.network.dataset(X, y, self.loss, sample_weight)
+        shape, dtype = (data.rows, self.network.parameters.size), self.network.dtype
+        result = np.empty(shape, dtype) if out is None else as_memory("out", out, shape, dtype)
+        with self.network.exclusive:
+            total = self._descent.compute_row_gradients(
+                data, loss_code(self.loss, data), result, _threads.resolve(self.threads)
+            )
+        if not math.isfinite(total):
+            self._check(_engine.STATUS_LOSS_NOT_FINITE)
+        return result
 
     def compute_gradients(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
