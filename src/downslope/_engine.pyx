@@ -261,6 +261,7 @@ cdef struct RowsTask:
     Py_ssize_t rows, itemsize
     ds_rows z, y, delta
     int loss
+    const double *loss_parameters
     ds_rows target
     const char *weight
     double scale
@@ -293,8 +294,8 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
         weight = task.weight + first * task.itemsize
     task.kernels.losses[task.loss](
         end - first, task.layer.outputs, _rows_from(task.y, first, task.itemsize),
-        _rows_from(task.target, first, target_size), weight, task.scale, task.row_loss + first,
-        _rows_from(task.delta, first, task.itemsize))
+        _rows_from(task.target, first, target_size), weight, task.scale, task.loss_parameters,
+        task.row_loss + first, _rows_from(task.delta, first, task.itemsize))
 
 
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
@@ -579,8 +580,23 @@ cdef int _backward(
 # ---- Loss ----
 
 
+cdef class Loss:
+    """A loss as the engine sees it: a kernel and the parameters that it is handed.  Never changed."""
+
+    cdef int code
+    cdef bint reads_outputs     # else the net input of the last layer
+    cdef const double *parameters
+    cdef object _held
+
+    def __init__(self, int code, const double[::1] parameters):
+        self.code, self._held = code, parameters
+        self.reads_outputs = loss_output(code) == DS_ACTIVATION_none
+        if parameters.shape[0] > 0:
+            self.parameters = &parameters[0]
+
+
 cdef double _loss(
-    Plan plan, Workspace ws, Py_ssize_t rows, int loss, ds_rows target, const char *weight,
+    Plan plan, Workspace ws, Py_ssize_t rows, Loss loss, ds_rows target, const char *weight,
     double scale, ds_rows delta, int threads,
 ) noexcept nogil:
     """The sum of the rows' losses, in order; with data in `delta`, it becomes scale times the
@@ -589,12 +605,13 @@ cdef double _loss(
     cdef Layer *layer = &plan.layers[last]
     cdef RowsTask task = _rows_task(plan, ws, last, rows)
     cdef double total = 0
-    task.loss, task.target, task.weight, task.scale = loss, target, weight, scale
+    task.loss, task.loss_parameters = loss.code, loss.parameters
+    task.target, task.weight, task.scale = target, weight, scale
     task.row_loss, task.delta = ws.row_loss, delta
     _run_rows(_loss_part, &task, threads)
     for i in range(rows):
         total += ws.row_loss[i]
-    if (delta.data != NULL and loss_output(loss) == DS_ACTIVATION_none
+    if (delta.data != NULL and loss.reads_outputs
             and layer.activation != DS_ACTIVATION_identity):
         _run_rows(_derivative_part, &task, threads)
     return total
@@ -687,13 +704,14 @@ cdef void _copy_rows(
 
 
 cdef class Dataset:
-    """Rows to train or evaluate on: x (n, inputs), targets (n, outputs) or labels (n,), weights
+    """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
     (n,) or None, of the plan's type.  Holds the arrays; copies nothing."""
 
     cdef readonly Py_ssize_t rows
     cdef readonly object arrays
     cdef Plan _plan
     cdef ds_rows x, y
+    cdef Py_ssize_t target_bytes    # of a row of y
     cdef const int64_t *labels
     cdef const char *weight
 
@@ -705,7 +723,7 @@ cdef class Dataset:
             labels = y
             self.labels = &labels[0]
         else:
-            self.y = _matrix(plan, y)
+            self.y, self.target_bytes = _matrix(plan, y), y.shape[1] * plan.itemsize
         self.weight = _vector(plan, weight)
         self._plan = plan
 
@@ -747,7 +765,7 @@ cdef Batch _batch(
             ws.batch_labels[i] = data.labels[order[first + i]]
         batch.target.data, batch.target.stride = ws.batch_labels, 1
     else:
-        _copy_rows(plan, data.y, order, first, rows, plan.outputs * plan.itemsize, ws.batch_y)
+        _copy_rows(plan, data.y, order, first, rows, data.target_bytes, ws.batch_y)
         batch.target = ws.batch_y
     batch.weight = NULL
     if data.weight != NULL:
@@ -758,12 +776,12 @@ cdef Batch _batch(
     return batch
 
 
-def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int threads) -> float:
+def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
     """The sum of the rows' losses."""
     cdef const char *p = _vector(plan, parameters)
     cdef Py_ssize_t block, first, rows
     cdef Watch watch = _new_watch()
-    cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+    cdef bint activate = loss.reads_outputs
     cdef Batch batch
     cdef ds_rows no_delta
     cdef double total = 0
@@ -866,7 +884,7 @@ cdef class Descent:
         return OVERFLOW if self._overflow else OK
 
     cdef int step(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
@@ -876,12 +894,12 @@ cdef class Descent:
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         Step *step, int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """The gradients of one mini-batch, block by block; used up on the way by a fused step."""
         cdef Py_ssize_t blocks = _blocks(rows, self.ws.rows), b, begin, count
-        cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+        cdef bint activate = loss.reads_outputs
         cdef Batch batch
         cdef ds_rows no_input_gradient
         cdef double block_loss
@@ -905,7 +923,7 @@ cdef class Descent:
         return OK
 
     def train(
-        self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads
     ) -> tuple[int, float]:
         """One epoch: a step for each `batch_rows` rows of the order (None: all rows in sequence).
         Returns a status and the sum of the rows' losses."""
@@ -927,7 +945,7 @@ cdef class Descent:
                     break
         return _propagate(status), total
 
-    def compute_gradients(self, Dataset data, int loss, int threads) -> tuple[int, float]:
+    def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
         cdef Watch watch = _new_watch()
         cdef Step step = self.begin(False)

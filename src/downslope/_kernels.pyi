@@ -41,6 +41,7 @@ def run_loss(
     target: _Real | NDArray[np.int64],
     weight: _Real | None,
     scale: float,
+    parameters: NDArray[np.float64],
     row_loss: NDArray[np.float64],
     delta: _Real,
 ) -> None: ...

@@ -298,9 +298,10 @@ def run_derivative(
 
 def run_loss(
     str isa, str name, real[:, ::1] output, target, weight, double scale,
-    double[::1] row_loss, real[:, ::1] delta,
+    const double[::1] parameters, double[::1] row_loss, real[:, ::1] delta,
 ):
-    """row_loss and delta of a loss; `target` (rows, cols) real or (rows,) int64."""
+    """row_loss and delta of a loss; `target` (rows, cols) real or (rows,) int64; `parameters` as
+    many as the loss has, or more."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
     cdef int code = LOSSES[name]
     cdef int64_t[::1] labels
@@ -318,7 +319,7 @@ def run_loss(
         weights = weight
         weight_data = &weights[0]
     table.losses[code](output.shape[0], output.shape[1], _block(output), targets, weight_data,
-                       scale, &row_loss[0], _block(delta))
+                       scale, &parameters[0], &row_loss[0], _block(delta))
 
 
 def run_update(

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from downslope import _kernels
-from downslope._engine import Plan
+from downslope import _engine, _kernels
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
+from downslope.losses import Loss
 
 # Streams of random numbers, in the upper bits of a stream's number; the lower 48 bits are the
 # layer or the epoch.  Element i of stream s is a function of (seed, s, i).
 STREAM_WEIGHTS, STREAM_ORDER, STREAM_SPLIT = (purpose << 48 for purpose in (1, 2, 3))
 
 
-def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> Plan:
+def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> _engine.Plan:
     """The engine's view of a network."""
     fields = []
     offset = 0
@@ -41,7 +41,7 @@ def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> Pla
             )
         )
         inputs = layer.units
-    return Plan(fields, dtype.itemsize * 8)
+    return _engine.Plan(fields, dtype.itemsize * 8)
 
 
 def make_views(inputs: int, layers: Sequence[Dense], parameters: NDArray[Any]) -> list[Layer]:
@@ -62,6 +62,15 @@ def make_views(inputs: int, layers: Sequence[Dense], parameters: NDArray[Any]) -
         )
         inputs, offset = layer.units, end
     return views
+
+
+def make_losses(loss: Loss, outputs: int) -> tuple[_engine.Loss, _engine.Loss]:
+    """The engine's view of a loss: for dense targets, and for labels if it takes those."""
+    parameters = loss.kernel_parameters(outputs)
+    dense = _engine.Loss(_kernels.LOSSES[loss.name], parameters)
+    if loss.kind.label_kernel is None:
+        return dense, dense
+    return dense, _engine.Loss(_kernels.LOSSES[loss.kind.label_kernel], parameters)
 
 
 def initialize(views: Sequence[Layer], layers: Sequence[Dense], seed: int) -> None:

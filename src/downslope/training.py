@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _kernels, _plan, _threads
+from downslope import _engine, _kernels, _own_loss, _plan, _threads
 from downslope._memory import aligned_zeros
+from downslope._own_loss import LossFunction, Rows
 from downslope._validate import as_count, as_number, choose
 from downslope.callbacks import Callback, Progress
 from downslope.history import History
 from downslope.losses import Loss
-from downslope.network import Network, loss_code
+from downslope.network import Network
 from downslope.optimizers import Optimizer, as_optimizer
 
 SAMPLINGS = ("without_replacement", "with_replacement")
@@ -29,8 +30,8 @@ class Trainer:
     ----------
     network : Network
         Trained in place.
-    loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}, default "mse"
-        See `fit`.
+    loss : str, Loss or function, default "mse"
+        See `Network.fit`.
     optimizer : str, SGD or Adam, default "sgd"
     threads : int, optional
         At most so many; see `set_num_threads`.
@@ -72,7 +73,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        loss: str | Loss = "mse",
+        loss: str | Loss | LossFunction = "mse",
         optimizer: str | Optimizer = "sgd",
         *,
         threads: int | None = None,
@@ -81,6 +82,8 @@ class Trainer:
             raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
         self.network = network
         self.loss = network.checked_loss(loss)
+        if isinstance(self.loss, Loss):
+            self._losses = _plan.make_losses(self.loss, network.outputs)
         self.optimizer = as_optimizer(optimizer)
         self.threads = threads if threads is None else as_count("threads", threads)
         self.epoch = self.target_epoch = 0
@@ -176,9 +179,12 @@ class Trainer:
         array([2., 2.], dtype=float32)
         """
         data = self.network.dataset(X, y, self.loss, sample_weight)
+        threads = _threads.resolve(self.threads)
+        if isinstance(data, Rows):
+            return self._own_gradients(data, threads)
         self._descent.keep_gradients(self.network.gradients)
         status, total = self._descent.compute_gradients(
-            data, loss_code(self.loss, data), _threads.resolve(self.threads)
+            data, self._losses[data.has_labels], threads
         )
         self._check(status)
         return total / data.rows
@@ -286,9 +292,9 @@ class Trainer:
 
     def _run_epochs(
         self,
-        data: _engine.Dataset,
+        data: _engine.Dataset | Rows,
         rows: NDArray[np.int64] | None,
-        validation: _engine.Dataset | None,
+        validation: _engine.Dataset | Rows | None,
         batch: int,
         shuffle: bool,
         sampling: str,
@@ -327,14 +333,40 @@ class Trainer:
         return drawn if rows is None else rows[drawn]
 
     def _train(
-        self, data: _engine.Dataset, order: NDArray[np.int64] | None, batch: int, threads: int
+        self,
+        data: _engine.Dataset | Rows,
+        order: NDArray[np.int64] | None,
+        batch: int,
+        threads: int,
     ) -> float:
         """Steps over all rows of the order; the mean loss of its rows."""
+        if isinstance(data, Rows):
+            return self._train_own(data, order, batch, threads)
         if self._descent.needs_gradients(batch):
             self._descent.keep_gradients(self.network.gradients)
-        status, total = self._descent.train(data, loss_code(self.loss, data), order, batch, threads)
+        loss = self._losses[data.has_labels]
+        status, total = self._descent.train(data, loss, order, batch, threads)
         self._check(status)
         return total / (data.rows if order is None else len(order))
+
+    def _train_own(
+        self, data: Rows, order: NDArray[np.int64] | None, batch: int, threads: int
+    ) -> float:
+        """The same for a loss that is a function: batch by batch."""
+        order = np.arange(data.rows) if order is None else order
+        total = 0.0
+        for first in range(0, len(order), batch):
+            rows = data.take(order[first : first + batch])
+            total += rows.rows * self._own_gradients(rows, threads)
+            self.update()
+        return total / len(order)
+
+    def _own_gradients(self, data: Rows, threads: int) -> float:
+        """The mean loss of a batch by a function; its gradients are in ``network.gradients``."""
+        loss = _own_loss.compute_gradients(self.network, data, threads)
+        if not np.isfinite(loss):
+            self._check(_engine.STATUS_LOSS_NOT_FINITE)
+        return loss
 
     def _check(self, status: int) -> None:
         """Raise what a run that ended early has to say."""
@@ -353,10 +385,10 @@ class Trainer:
 
     def _split(
         self,
-        data: _engine.Dataset,
+        data: _engine.Dataset | Rows,
         validation_data: tuple[Any, ...] | None,
         validation_split: float,
-    ) -> tuple[NDArray[np.int64] | None, _engine.Dataset | None]:
+    ) -> tuple[NDArray[np.int64] | None, _engine.Dataset | Rows | None]:
         """The rows to train on (None: all) and the data to validate on (None: none)."""
         fraction = as_number("validation_split", validation_split, at_least=0.0, below=1.0)
         if validation_data is not None:
@@ -377,7 +409,7 @@ class Trainer:
         _kernels.random_permutation(self.network.seed, _plan.STREAM_SPLIT, order)
         return np.sort(order[held_out:]), data.take(np.sort(order[:held_out]))
 
-    def _validation(self, validation_data: tuple[Any, ...]) -> _engine.Dataset:
+    def _validation(self, validation_data: tuple[Any, ...]) -> _engine.Dataset | Rows:
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
             raise TypeError(
                 "validation_data must be (X, y) or (X, y, sample_weight); "
