@@ -248,4 +248,11 @@ void ds_random_integers(uint64_t seed, uint64_t stream, int64_t bound, ptrdiff_t
 /* A random order of 0 .. n - 1. */
 void ds_random_permutation(uint64_t seed, uint64_t stream, ptrdiff_t n, int64_t *out);
 
+/* ---- Orthonormal columns (orthogonal.c) ---- */
+
+/* One step of a Gram-Schmidt process on a (rows, cols), row-major, rows >= cols: column `column`
+ * gets length 1, and all columns after it become orthogonal to it.  work: (cols,). */
+void ds_orthogonalize_column(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t column, double *a,
+                             double *work);
+
 #endif

@@ -88,13 +88,24 @@ def _draw(
     initializer: Initializer, shape: tuple[int, ...], seed: int, index: int
 ) -> NDArray[np.float64]:
     """Initial weights (inputs, outputs) of layer number `index`."""
-    if initializer.distribution == "zeros":
-        return np.zeros(shape)
-    spread = initializer.standard_deviation(*shape)
     stream = STREAM_WEIGHTS + index
+    assert initializer.scale is not None
+    if initializer.distribution == "constant":
+        return np.full(shape, initializer.scale)
+    if initializer.distribution == "orthogonal":
+        return initializer.scale * _orthogonal(shape, seed, stream)
+    spread = initializer.standard_deviation(*shape)
     if initializer.distribution == "normal":
         values = spread * _kernels.random_normal(seed, stream, math.prod(shape))
     else:
         half_width = spread * math.sqrt(3)
         values = half_width * (2 * _kernels.random_uniform(seed, stream, math.prod(shape)) - 1)
     return values.reshape(shape)
+
+
+def _orthogonal(shape: tuple[int, ...], seed: int, stream: int) -> NDArray[np.float64]:
+    """A random matrix (inputs, outputs) with orthonormal columns, or rows where those are fewer."""
+    draws = _kernels.random_normal(seed, stream, math.prod(shape))
+    columns = draws.reshape(max(shape), min(shape))
+    _kernels.orthogonalize(columns)
+    return columns if shape[0] >= shape[1] else columns.T
