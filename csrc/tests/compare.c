@@ -146,7 +146,8 @@ static void compare_activation(const char *name, int code) {
   print_hash("activation", name, h);
 }
 
-/* Targets are indicators where they are dense, so that every loss is defined. */
+/* Targets are indicators where they are dense, so that every loss is defined; the parameters are
+ * within the bounds of every loss's. */
 static void compare_loss(const char *name, int code, int labels) {
   hash h = EMPTY;
   for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
@@ -155,14 +156,15 @@ static void compare_loss(const char *name, int code, int labels) {
     ds_rows delta = new_rows(ROWS, cols, cols + GAP, 1);
     ds_rows weight = new_rows(1, ROWS, ROWS, 1);
     int64_t label[ROWS];
-    double row_loss[ROWS];
+    double row_loss[ROWS], parameters[MOST];
+    for (ptrdiff_t j = 0; j < cols; j++) parameters[j] = 0.25;
     for (ptrdiff_t i = 0; i < ROWS; i++) {
       label[i] = (int64_t)(random_bits() % (uint64_t)cols);
       for (ptrdiff_t j = 0; j < cols; j++)
         ((real *)target.data)[i * cols + j] = j == label[i] ? 1 : 0;
     }
     const ds_rows given = labels ? (ds_rows){label, 1} : target;
-    TABLE.losses[code](ROWS, cols, output, given, weight.data, 0.2, row_loss, delta);
+    TABLE.losses[code](ROWS, cols, output, given, weight.data, 0.2, parameters, row_loss, delta);
     for (int i = 0; i < ROWS; i++) add_double(&h, row_loss[i]);
     add_rows(&h, delta, ROWS, cols);
     free_rows(output, ROWS, cols);

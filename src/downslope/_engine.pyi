@@ -59,8 +59,11 @@ def backward(
     accumulate: bool,
 ) -> None: ...
 def evaluate(
-    plan: Plan, parameters: _Real, data: Dataset, loss: int, ws: Workspace, threads: int
+    plan: Plan, parameters: _Real, data: Dataset, loss: Loss, ws: Workspace, threads: int
 ) -> float: ...
+
+class Loss:
+    def __init__(self, code: int, parameters: NDArray[np.float64]) -> None: ...
 
 class Dataset:
     def __init__(
@@ -103,7 +106,7 @@ class Descent:
     def train(
         self,
         data: Dataset,
-        loss: int,
+        loss: Loss,
         order: NDArray[np.int64] | None,
         batch_rows: int,
         threads: int,
@@ -111,5 +114,5 @@ class Descent:
         total: float = 0,
         seconds: float = ...,
     ) -> tuple[int, float, int]: ...
-    def compute_gradients(self, data: Dataset, loss: int, threads: int) -> tuple[int, float]: ...
+    def compute_gradients(self, data: Dataset, loss: Loss, threads: int) -> tuple[int, float]: ...
     def update(self) -> int: ...

@@ -278,6 +278,7 @@ cdef struct RowsTask:
     Py_ssize_t rows, itemsize
     ds_rows z, y, delta
     int loss
+    const double *loss_parameters
     ds_rows target
     const char *weight
     double scale
@@ -310,8 +311,8 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
         weight = task.weight + first * task.itemsize
     task.kernels.losses[task.loss](
         end - first, task.layer.outputs, _rows_from(task.y, first, task.itemsize),
-        _rows_from(task.target, first, target_size), weight, task.scale, task.row_loss + first,
-        _rows_from(task.delta, first, task.itemsize))
+        _rows_from(task.target, first, target_size), weight, task.scale, task.loss_parameters,
+        task.row_loss + first, _rows_from(task.delta, first, task.itemsize))
 
 
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
@@ -601,8 +602,23 @@ cdef int _backward(
 # ---- Loss ----
 
 
+cdef class Loss:
+    """A loss as the engine sees it: a kernel and the parameters that it is handed.  Never changed."""
+
+    cdef int code
+    cdef bint reads_outputs     # else the net input of the last layer
+    cdef const double *parameters
+    cdef object _held
+
+    def __init__(self, int code, const double[::1] parameters):
+        self.code, self._held = code, parameters
+        self.reads_outputs = loss_output(code) == DS_ACTIVATION_none
+        if parameters.shape[0] > 0:
+            self.parameters = &parameters[0]
+
+
 cdef double _loss(
-    Plan plan, Workspace ws, Py_ssize_t rows, int loss, ds_rows target, const char *weight,
+    Plan plan, Workspace ws, Py_ssize_t rows, Loss loss, ds_rows target, const char *weight,
     double scale, ds_rows delta, int threads,
 ) noexcept nogil:
     """The sum of the rows' losses, in order; with data in `delta`, it becomes scale times the
@@ -611,12 +627,13 @@ cdef double _loss(
     cdef Layer *layer = &plan.layers[last]
     cdef RowsTask task = _rows_task(plan, ws, last, rows)
     cdef double total = 0
-    task.loss, task.target, task.weight, task.scale = loss, target, weight, scale
+    task.loss, task.loss_parameters = loss.code, loss.parameters
+    task.target, task.weight, task.scale = target, weight, scale
     task.row_loss, task.delta = ws.row_loss, delta
     _run_rows(_loss_part, &task, threads)
     for i in range(rows):
         total += ws.row_loss[i]
-    if (delta.data != NULL and loss_output(loss) == DS_ACTIVATION_none
+    if (delta.data != NULL and loss.reads_outputs
             and layer.activation != DS_ACTIVATION_identity):
         _run_rows(_derivative_part, &task, threads)
     return total
@@ -710,13 +727,14 @@ cdef void _copy_rows(
 
 
 cdef class Dataset:
-    """Rows to train or evaluate on: x (n, inputs), targets (n, outputs) or labels (n,), weights
+    """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
     (n,) or None, of the plan's type.  Holds the arrays; copies nothing."""
 
     cdef readonly Py_ssize_t rows
     cdef readonly object arrays
     cdef Plan _plan
     cdef ds_rows x, y
+    cdef Py_ssize_t target_width    # columns of y, or one label
     cdef const int64_t *labels
     cdef const char *weight
 
@@ -726,9 +744,9 @@ cdef class Dataset:
         self.x = _matrix(plan, x, &self.rows)
         if y.ndim == 1:
             labels = y
-            self.labels = &labels[0]
+            self.labels, self.target_width = &labels[0], 1
         else:
-            self.y = _matrix(plan, y, &self.rows)
+            self.y, self.target_width = _matrix(plan, y, &self.rows), y.shape[1]
         self.weight = _vector(plan, weight)
         self._plan = plan
 
@@ -750,7 +768,7 @@ def ready_dataset(Plan plan, x, y):
             and ready_rows(y, plan.float_bits, plan.outputs, &targets, &data.y)
             and targets == data.rows > 0):
         return None
-    data.arrays, data._plan = (x, y, None), plan
+    data.arrays, data._plan, data.target_width = (x, y, None), plan, plan.outputs
     return data
 
 
@@ -785,19 +803,19 @@ cdef Batch _batch(
     _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x)
     if labels:
         batch.target = _column(ws.batch_labels)
-    _copy_rows(y, order, rows, 1 if labels else plan.outputs, y_size, batch.target)
+    _copy_rows(y, order, rows, data.target_width, y_size, batch.target)
     if weight.data != NULL:
         batch.weight = ws.batch_weight
         _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight))
     return batch
 
 
-def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int threads) -> float:
+def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
     """The sum of the rows' losses."""
     cdef const char *p = _vector(plan, parameters)
     cdef Py_ssize_t block, first, rows
     cdef Watch watch = _new_watch()
-    cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+    cdef bint activate = loss.reads_outputs
     cdef Batch batch
     cdef ds_rows no_delta
     cdef double total = 0
@@ -820,7 +838,7 @@ def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int th
 
 
 cdef double _row_gradients(
-    Plan plan, const char *parameters, Dataset data, int loss, Py_ssize_t row, Workspace ws
+    Plan plan, const char *parameters, Dataset data, Loss loss, Py_ssize_t row, Workspace ws
 ) noexcept nogil:
     """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are,
     unless the loss is not finite.  The same bits as a batch of one gives on the long way, without
@@ -835,7 +853,7 @@ cdef double _row_gradients(
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         activate = layer.activation != DS_ACTIVATION_identity and (
-            l < last or loss_output(loss) == DS_ACTIVATION_none)
+            l < last or loss.reads_outputs)
         z = ws.z[l] if activate and layer.reads_input else ws.y[l]
         kernels.row_product(layer.inputs, layer.outputs, x.data,
                             _at(parameters, layer.weights, plan), layer.outputs,
@@ -845,7 +863,8 @@ cdef double _row_gradients(
         x = ws.y[l]
 
     delta = ws.delta(last)
-    kernels.losses[loss](1, plan.outputs, x, batch.target, batch.weight, 1, &row_loss, delta)
+    kernels.losses[loss.code](1, plan.outputs, x, batch.target, batch.weight, 1, loss.parameters,
+                              &row_loss, delta)
     if not isfinite(row_loss):
         return row_loss
     if activate:
@@ -953,7 +972,7 @@ cdef class Descent:
         return OVERFLOW if self._overflow else OK
 
     cdef int step(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
@@ -968,12 +987,12 @@ cdef class Descent:
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         Step *step, int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """The gradients of one mini-batch, block by block; used up on the way by a fused step."""
         cdef Py_ssize_t blocks = _blocks(rows, self.ws.rows), b, begin, count
-        cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+        cdef bint activate = loss.reads_outputs
         cdef Batch batch
         cdef ds_rows no_input_gradient
         cdef double block_loss
@@ -997,7 +1016,7 @@ cdef class Descent:
         return OK
 
     cdef int single_step(
-        self, Dataset data, int loss, Py_ssize_t row, double *total
+        self, Dataset data, Loss loss, Py_ssize_t row, double *total
     ) noexcept nogil:
         """A step on one row of a small network."""
         cdef ds_rows gradients
@@ -1011,7 +1030,7 @@ cdef class Descent:
         return self.finish(&step)
 
     def train(
-        self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
         Py_ssize_t batch=0, double total=0, double seconds=INFINITY,
     ) -> tuple[int, float, int]:
         """An epoch from batch number `batch` on: a step for each `batch_rows` rows of the order
@@ -1038,7 +1057,7 @@ cdef class Descent:
                     break
         return _propagate(status), total, batch
 
-    def compute_gradients(self, Dataset data, int loss, int threads) -> tuple[int, float]:
+    def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
         cdef Watch watch = _new_watch()
         cdef Step step = self.begin(False)

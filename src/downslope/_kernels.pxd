@@ -48,7 +48,7 @@ cdef extern from "downslope.h" nogil:
         double alpha) noexcept nogil
     ctypedef void (*ds_loss_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows output, ds_rows target, const void *weight,
-        double scale, double *row_loss, ds_rows delta) noexcept nogil
+        double scale, const double *parameters, double *row_loss, ds_rows delta) noexcept nogil
     ctypedef void (*ds_prepare_fn)(
         const double *hyper, int64_t step, void *coefficients) noexcept nogil
     ctypedef int (*ds_update_fn)(

@@ -12,6 +12,7 @@ import numpy as np
 
 from cpython.buffer cimport (
     PyBUF_RECORDS, PyBUF_RECORDS_RO, PyBuffer_Release, PyObject_GetBuffer)
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uintptr_t
 
 cdef extern from "downslope.h" nogil:
@@ -57,6 +58,8 @@ cdef extern from "downslope.h" nogil:
     void ds_random_integers(
         uint64_t seed, uint64_t stream, int64_t bound, Py_ssize_t n, int64_t *out)
     void ds_random_permutation(uint64_t seed, uint64_t stream, Py_ssize_t n, int64_t *out)
+    void ds_orthogonalize_column(
+        Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t column, double *a, double *work)
 
 ctypedef fused real:
     float
@@ -185,6 +188,18 @@ def random_permutation(uint64_t seed, uint64_t stream, int64_t[::1] out):
     if out.shape[0] > 0:
         with nogil:
             ds_random_permutation(seed, stream, out.shape[0], &out[0])
+
+
+def orthogonalize(double[:, ::1] a):
+    """Make the columns of `a` (rows, cols), rows >= cols, orthonormal in place: the Q of a = Q R
+    with a positive diagonal of R."""
+    cdef double[::1] work = np.empty(a.shape[1])
+    cdef Py_ssize_t column
+    for _ in range(2):  # the second time for what rounding left
+        for column in range(a.shape[1]):
+            with nogil:
+                ds_orthogonalize_column(a.shape[0], a.shape[1], column, &a[0, 0], &work[0])
+            PyErr_CheckSignals()
 
 
 # ---- Arrays ----
@@ -369,9 +384,10 @@ def run_derivative(
 
 def run_loss(
     str isa, str name, real[:, ::1] output, target, weight, double scale,
-    double[::1] row_loss, real[:, ::1] delta,
+    const double[::1] parameters, double[::1] row_loss, real[:, ::1] delta,
 ):
-    """row_loss and delta of a loss; `target` (rows, cols) real or (rows,) int64."""
+    """row_loss and delta of a loss; `target` (rows, cols) real or (rows,) int64; `parameters` as
+    many as the loss has, or more."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
     cdef int code = LOSSES[name]
     cdef int64_t[::1] labels
@@ -389,7 +405,7 @@ def run_loss(
         weights = weight
         weight_data = &weights[0]
     table.losses[code](output.shape[0], output.shape[1], _block(output), targets, weight_data,
-                       scale, &row_loss[0], _block(delta))
+                       scale, &parameters[0], &row_loss[0], _block(delta))
 
 
 def run_update(
