@@ -179,6 +179,17 @@ typedef struct ds_kernels {
   void (*transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows target);
   /* sums(j) = start(j) + sum over i of block(i, j), rows in order; start may be NULL or sums */
   void (*column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start, void *sums);
+  /* One row, dense and contiguous (single.c).  z (outputs,) = start + x W, W with row stride `stride`,
+   * start NULL: zero; */
+  void (*row_product)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *weights,
+                      ptrdiff_t stride, const void *start, void *z);
+  /* out (inputs,) = W delta, W (inputs, outputs) dense; */
+  void (*row_delta)(ptrdiff_t inputs, ptrdiff_t outputs, const void *delta, const void *weights,
+                    void *out);
+  /* gradient (inputs + 1, outputs): of the weights, then of the bias; the `vector` elements behind
+   * it must exist, and keep their values. */
+  void (*row_gradient)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *delta,
+                       void *gradient);
   ds_activation_fn activations[DS_ACTIVATION_COUNT];
   ds_derivative_fn derivatives[DS_ACTIVATION_COUNT];
   ds_loss_fn losses[DS_LOSS_COUNT];

@@ -22,6 +22,7 @@
  * of the depth goes on from the sums of the one before.  No block, tile or vector width shows in
  * the result. */
 #include "kernels.h"
+#include "single.h"
 
 /* The most rows of a tile that is `vectors` wide. */
 static inline int tile_rows(int vectors) {
@@ -45,8 +46,8 @@ typedef struct {
 DS_INLINE void tile(const int rows, const int vectors, const int ragged, const part *t, ptrdiff_t i,
                     ptrdiff_t j, ptrdiff_t last, ds_rows out) {
   const ds_product *p = t->whole;
-  const ds_rows start = t->k_begin == 0 ? (ds_rows){(void *)p->start, p->start_row}
-                                        : (ds_rows){p->c, p->c_row};
+  const ds_rows start =
+      t->k_begin == 0 ? (ds_rows){(void *)p->start, p->start_row} : (ds_rows){p->c, p->c_row};
   vec sums[TILE_ROWS][TILE_VECTORS];
   UNROLL for (int r = 0; r < rows; r++) {
     const real *from = ds_at(start, i + r, j).data;
@@ -73,13 +74,15 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
     }
   }
 
+  /* In a scratch tile there is room behind a row's last column, and the next row comes after. */
+  const int whole = !ragged || !p->c;
   UNROLL for (int r = 0; r < rows; r++) {
     real *to = ds_row(out, r);
     UNROLL for (int v = 0; v < vectors; v++) {
-      if (ragged && v == vectors - 1) {
-        v_store_first(to + v * VEC, sums[r][v], last);
-      } else {
+      if (whole || v < vectors - 1) {
         v_store(to + v * VEC, sums[r][v]);
+      } else {
+        v_store_first(to + v * VEC, sums[r][v], last);
       }
     }
   }
@@ -88,7 +91,7 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
 typedef void (*tile_fn)(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last, ds_rows out);
 
 /* Every tile shape that a product can meet, full and ragged. */
-#define TILE(rows, vectors)                                                                        \
+#define TILE(rows, vectors)                                                                      \
   static void tile_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last,   \
                                       ds_rows out) {                                             \
     tile(rows, vectors, 0, t, i, j, last, out);                                                  \
@@ -162,16 +165,30 @@ static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t co
     if (c.data) {
       tile(&t, i, j, last, ds_at(c, i - first, 0));
     } else {
-      _Alignas(64) real scratch[TILE_ROWS * STRIP];
-      tile(&t, i, j, last, (ds_rows){scratch, STRIP});
-      p->finish(p->context, i, j, height, columns, (ds_rows){scratch, STRIP});
+      _Alignas(64) real scratch[TILE_ROWS * STRIP + VEC];
+      const ds_rows out = {scratch, columns};
+      tile(&t, i, j, last, out);
+      p->finish(p->context, i, j, height, columns, out);
     }
     i += height;
   }
   if (c.data && finish) p->finish(p->context, first, j, rows, columns, c);
 }
 
+/* The whole product of one row (single.c), where it has a place to go. */
+static int one_row(const ds_product *p) {
+  const ptrdiff_t i = p->row_begin, j = p->col_begin, columns = p->col_end - j;
+  if (p->row_end - i != 1 || p->a_depth != 1 || !p->c) return 0;
+  const ds_rows c = ds_at((ds_rows){p->c, p->c_row}, i, j);
+  DS_NAME(row_product)
+  (p->depth, columns, ds_at((ds_rows){(void *)p->a, p->a_row}, i, 0).data, (const real *)p->b + j,
+   p->b_depth, ds_at((ds_rows){(void *)p->start, p->start_row}, i, j).data, c.data);
+  if (p->finish) p->finish(p->context, i, j, 1, columns, c);
+  return 1;
+}
+
 void DS_NAME(product)(const ds_product *p) {
+  if (one_row(p)) return;
   /* without c there is no place to leave a sum halfway: the depth stays whole */
   const ptrdiff_t blocks =
       p->c && p->depth > DEPTH_BLOCK ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
@@ -211,6 +228,10 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
     __builtin_prefetch(ds_row(parameters, r), 1);
     if (f->state_1) __builtin_prefetch(ds_row(state_1, r), 1);
     if (f->state_2) __builtin_prefetch(ds_row(state_2, r), 1);
+  }
+  if (cols == f->stride && cols == tile.stride) { /* rows without a gap are one long row */
+    cols *= rows;
+    rows = 1;
   }
   if (f->update(rows, cols, tile, parameters.data, state_1.data, state_2.data, f->stride,
                 f->coefficients)) {

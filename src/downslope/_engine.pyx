@@ -56,6 +56,10 @@ cdef double FLOPS_PER_ELEMENT = 50
 cdef double FLOPS_PER_CLOCK = 2e6
 cdef double SIGNAL_INTERVAL = 0.02
 
+# A batch of one row leaves the gradients of a network of so many parameters in the first-level
+# cache, and updates them all at once.
+cdef Py_ssize_t SINGLE_PARAMETERS = 2048
+
 # What ended a run; negative: a Python exception is set.
 cdef enum Status:
     INTERRUPTED = -1
@@ -87,6 +91,7 @@ cdef class Plan:
     cdef readonly Py_ssize_t n_layers, inputs, outputs, widest, parameters, itemsize, block_rows
     cdef readonly double flops_per_row
     cdef readonly int float_bits
+    cdef readonly bint small    # a batch of one row takes the short way: `_row_gradients`
 
     def __cinit__(self, list layers, int float_bits):
         cdef Layer *layer
@@ -108,6 +113,9 @@ cdef class Plan:
             self.flops_per_row += (4 if i == 0 else 6) * <double>layer.inputs * layer.outputs
             largest = max(largest, layer.inputs * layer.outputs)
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
+        self.small = self.parameters <= SINGLE_PARAMETERS
+        for i in range(self.n_layers):
+            self.small = self.small and self.layers[i].bias_count == self.layers[i].outputs
         self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
 
     def __dealloc__(self):
@@ -130,6 +138,7 @@ cdef class Workspace:
     cdef char *deltas[2]            # (rows, outputs) of the layer at work and the one before
     cdef char *transposed           # (outputs, inputs) of the layer at work
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
+    cdef char *gradients            # (parameters,) of a single row, for small networks
     cdef double *row_loss           # (rows,)
     cdef ds_rows batch_x, batch_y
     cdef int64_t *batch_labels
@@ -159,6 +168,8 @@ cdef class Workspace:
             self.deltas[0] = <char *>self.block(plan.widest).data
             self.deltas[1] = <char *>self.block(plan.widest).data
             self.transposed = self.take(largest, plan.itemsize)
+            self.gradients = self.take(
+                plan.parameters + plan.kernels.vector if plan.small else 0, plan.itemsize)
             self.batch_x = self.block(plan.inputs)
             self.batch_y = self.block(plan.outputs)
             self.batch_labels = <int64_t *>self.take(rows, sizeof(int64_t))
@@ -248,10 +259,15 @@ cdef void _run_product(
 ) noexcept nogil:
     """The whole product, cut by rows, or by columns, for as many threads as it is worth."""
     cdef ProductTask task
+    cdef int parts = 1
     product.row_begin, product.col_begin = 0, 0
+    if threads > 1:
+        parts = _parts(2.0 * product.row_end * product.col_end * product.depth, threads)
+    if parts == 1:
+        plan.kernels.product(product)
+        return
     task.kernels, task.whole, task.by_columns = plan.kernels, product[0], by_columns
-    cdef double flops = 2.0 * product.row_end * product.col_end * product.depth
-    parallel(_product_part, &task, _parts(flops, threads))
+    parallel(_product_part, &task, parts)
 
 
 # Work on the rows of a layer's activations: an activation, a derivative, a loss.
@@ -298,8 +314,13 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
 
 
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
-    cdef double flops = FLOPS_PER_ELEMENT * task.rows * task.layer.outputs
-    parallel(part, task, _parts(flops, threads))
+    cdef int parts = 1
+    if threads > 1:
+        parts = _parts(FLOPS_PER_ELEMENT * task.rows * task.layer.outputs, threads)
+    if parts == 1:
+        part(task, 0, 1)
+    else:
+        parallel(part, task, parts)
 
 
 cdef RowsTask _rows_task(
@@ -780,6 +801,59 @@ def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int th
     return total
 
 
+# ---- A single row ----
+
+
+cdef double _row_gradients(
+    Plan plan, const char *parameters, Dataset data, int loss, Py_ssize_t row, Workspace ws
+) noexcept nogil:
+    """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are,
+    unless the loss is not finite.  The same bits as a batch of one gives on the long way, without
+    its blocks, strips, transposed copies and gathered rows."""
+    cdef const ds_kernels *kernels = plan.kernels
+    cdef Py_ssize_t l, last = plan.n_layers - 1
+    cdef Layer *layer
+    cdef Batch batch = _batch(plan, data, NULL, row, 1, ws)
+    cdef ds_rows x = batch.x, z, delta, before
+    cdef bint activate
+    cdef double row_loss
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        activate = layer.activation != DS_ACTIVATION_identity and (
+            l < last or loss_output(loss) == DS_ACTIVATION_none)
+        z = ws.z[l] if activate and layer.reads_input else ws.y[l]
+        kernels.row_product(layer.inputs, layer.outputs, x.data,
+                            _at(parameters, layer.weights, plan), layer.outputs,
+                            _at(parameters, layer.bias, plan), z.data)
+        if activate:
+            kernels.activations[layer.activation](1, layer.outputs, z, ws.y[l], layer.alpha)
+        x = ws.y[l]
+
+    delta = ws.delta(last)
+    kernels.losses[loss](1, plan.outputs, x, batch.target, batch.weight, 1, &row_loss, delta)
+    if not isfinite(row_loss):
+        return row_loss
+    if activate:
+        kernels.derivatives[layer.activation](1, layer.outputs, ws.z[last], x, delta, layer.alpha)
+
+    for l in range(last, -1, -1):
+        layer = &plan.layers[l]
+        delta = ws.delta(l)
+        x = ws.y[l - 1] if l > 0 else batch.x
+        kernels.row_gradient(layer.inputs, layer.outputs, x.data, delta.data,
+                             _at(ws.gradients, layer.weights, plan))
+        if l == 0:
+            break
+        before = ws.delta(l - 1)
+        kernels.row_delta(layer.inputs, layer.outputs, delta.data,
+                          _at(parameters, layer.weights, plan), before.data)
+        layer = &plan.layers[l - 1]
+        if layer.activation != DS_ACTIVATION_identity:
+            kernels.derivatives[layer.activation](
+                1, layer.outputs, ws.z[l - 1], ws.y[l - 1], before, layer.alpha)
+    return row_loss
+
+
 # ---- Descent ----
 
 
@@ -868,9 +942,14 @@ cdef class Descent:
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
-        cdef Step step = self.begin(_is_fused(self.plan, rows))
-        cdef int status = self.accumulate(
-            data, loss, order, first, rows, &step, threads, watch, total)
+        cdef Step step
+        cdef int status
+        if rows == 1 and self.plan.small:
+            if _poll(watch, self.plan.flops_per_row) != OK:
+                return INTERRUPTED
+            return self.single_step(data, loss, order[first] if order != NULL else first, total)
+        step = self.begin(_is_fused(self.plan, rows))
+        status = self.accumulate(data, loss, order, first, rows, &step, threads, watch, total)
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
@@ -901,6 +980,20 @@ cdef class Descent:
                          watch) != OK:
                 return INTERRUPTED
         return OK
+
+    cdef int single_step(
+        self, Dataset data, int loss, Py_ssize_t row, double *total
+    ) noexcept nogil:
+        """A step on one row of a small network."""
+        cdef ds_rows gradients
+        cdef Step step = self.begin(True)
+        cdef double row_loss = _row_gradients(self.plan, self._parameters, data, loss, row, self.ws)
+        if not isfinite(row_loss):
+            return LOSS_NOT_FINITE
+        total[0] += row_loss
+        gradients.data, gradients.stride = self.ws.gradients, self.plan.parameters
+        self.plan.kernels.finish_update(&step.update, 0, 0, 1, self.plan.parameters, gradients)
+        return self.finish(&step)
 
     def train(
         self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,

@@ -59,6 +59,15 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_column_sums_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows block, const void *start,
         void *sums) noexcept nogil
+    ctypedef void (*ds_row_product_fn)(
+        Py_ssize_t inputs, Py_ssize_t outputs, const void *x, const void *weights,
+        Py_ssize_t stride, const void *start, void *z) noexcept nogil
+    ctypedef void (*ds_row_delta_fn)(
+        Py_ssize_t inputs, Py_ssize_t outputs, const void *delta, const void *weights,
+        void *out) noexcept nogil
+    ctypedef void (*ds_row_gradient_fn)(
+        Py_ssize_t inputs, Py_ssize_t outputs, const void *x, const void *delta,
+        void *gradient) noexcept nogil
     ctypedef void (*ds_product_fn)(const ds_product *product) noexcept nogil
     ctypedef void (*ds_elementary_fn)(
         Py_ssize_t n, const void *x, void *y) noexcept nogil
@@ -92,6 +101,9 @@ cdef extern from "downslope.h" nogil:
         ds_finish_fn finish_activation, finish_derivative, finish_update
         ds_transpose_fn transpose
         ds_column_sums_fn column_sums
+        ds_row_product_fn row_product
+        ds_row_delta_fn row_delta
+        ds_row_gradient_fn row_gradient
         ds_activation_fn *activations
         ds_derivative_fn *derivatives
         ds_loss_fn *losses

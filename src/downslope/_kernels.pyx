@@ -223,6 +223,26 @@ cdef char *vector_of(object array, int float_bits, bint writable) except? NULL:
 # ---- Checks ----
 
 
+def is_ready(array, Py_ssize_t columns, int float_bits) -> bool:
+    """Whether a float array is what the engine takes as it is: (rows, columns), columns contiguous,
+    rows apart by whole elements, all of it finite."""
+    cdef Py_buffer view
+    cdef ds_rows block
+    cdef bint ready
+    PyObject_GetBuffer(array, &view, PyBUF_RECORDS_RO)
+    ready = (
+        view.ndim == 2 and view.shape[1] == columns
+        and view.format[0] in (c"f", c"d")  # not so where the array is not aligned
+        and (columns <= 1 or view.strides[1] == view.itemsize)
+        and (view.shape[0] <= 1 or view.strides[0] > 0) and view.strides[0] % view.itemsize == 0)
+    if ready and view.shape[0] > 0:
+        block.data, block.stride = view.buf, view.strides[0] // view.itemsize
+        with nogil:
+            ready = active_kernels(float_bits).first_not_finite(view.shape[0], columns, block) < 0
+    PyBuffer_Release(&view)
+    return ready
+
+
 def first_not_finite(array) -> int:
     """The first row of a matrix (rows, columns) that holds NaN or infinity, or -1.
 
