@@ -36,7 +36,8 @@ from downslope._kernels cimport (
     DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
     ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
+    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel,
+    ready_rows, rows_of, vector_of)
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -624,9 +625,11 @@ cdef double _loss(
 # ---- From Python's arrays ----
 
 
-cdef inline ds_rows _matrix(Plan plan, object array, bint writable=False) except *:
+cdef inline ds_rows _matrix(
+    Plan plan, object array, Py_ssize_t *rows, bint writable=False
+) except *:
     """The rows of a 2-d array of the plan's type whose columns are contiguous."""
-    return rows_of(array, plan.float_bits, writable)
+    return rows_of(array, plan.float_bits, writable, rows)
 
 
 cdef inline char *_vector(Plan plan, object array, bint writable=False) except? NULL:
@@ -637,8 +640,8 @@ cdef inline char *_vector(Plan plan, object array, bint writable=False) except? 
 def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """out (rows, outputs) = the network's outputs for x (rows, inputs), block after block."""
     cdef const char *p = _vector(plan, parameters)
-    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
-    cdef Py_ssize_t block, first, rows, n = x.shape[0], last = plan.n_layers - 1
+    cdef Py_ssize_t block, first, rows, n, last = plan.n_layers - 1
+    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef ds_rows own = ws.y[last]
     cdef Watch watch = _new_watch()
     cdef int status = OK
@@ -658,8 +661,8 @@ def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
 def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """A forward pass that keeps what `backward` needs in a training workspace, x among it."""
     cdef const char *p = _vector(plan, parameters)
-    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
-    cdef Py_ssize_t n = x.shape[0]
+    cdef Py_ssize_t n
+    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef Watch watch = _new_watch()
     cdef int status
     with nogil:
@@ -673,8 +676,8 @@ def backward(
     Plan plan, parameters, d_out, gradients, d_x, Workspace ws, int threads, bint accumulate
 ) -> None:
     """From dE/doutputs (rows, outputs) of the last `forward` to all gradients and dE/dx."""
-    cdef ds_rows source = _matrix(plan, d_out), target = _matrix(plan, d_x, writable=True)
-    cdef Py_ssize_t n = d_out.shape[0], last = plan.n_layers - 1
+    cdef Py_ssize_t n, last = plan.n_layers - 1
+    cdef ds_rows source = _matrix(plan, d_out, &n), target = _matrix(plan, d_x, &n, writable=True)
     cdef Watch watch = _new_watch()
     cdef Step step
     cdef RowsTask task
@@ -719,13 +722,13 @@ cdef class Dataset:
 
     def __init__(self, Plan plan, x, y, weight):
         cdef const int64_t[::1] labels
-        self.rows, self.arrays = x.shape[0], (x, y, weight)
-        self.x = _matrix(plan, x)
+        self.arrays = (x, y, weight)
+        self.x = _matrix(plan, x, &self.rows)
         if y.ndim == 1:
             labels = y
             self.labels = &labels[0]
         else:
-            self.y = _matrix(plan, y)
+            self.y = _matrix(plan, y, &self.rows)
         self.weight = _vector(plan, weight)
         self._plan = plan
 
@@ -737,6 +740,18 @@ cdef class Dataset:
     def take(self, rows) -> Dataset:
         """A data set of some rows, copied."""
         return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
+
+
+def ready_dataset(Plan plan, x, y):
+    """A data set of two float arrays if the engine takes both as they are, or None."""
+    cdef Dataset data = Dataset.__new__(Dataset)
+    cdef Py_ssize_t targets = 0
+    if not (ready_rows(x, plan.float_bits, plan.inputs, &data.rows, &data.x)
+            and ready_rows(y, plan.float_bits, plan.outputs, &targets, &data.y)
+            and targets == data.rows > 0):
+        return None
+    data.arrays, data._plan = (x, y, None), plan
+    return data
 
 
 # Some rows of a data set: in place, or gathered into the workspace.

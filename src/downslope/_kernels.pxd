@@ -135,5 +135,9 @@ cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil
 
 # The elements of an array, from the buffer protocol: quicker than a typed memoryview where an array
 # is looked at once per call.  The array must outlive the pointer.
-cdef ds_rows rows_of(object array, int float_bits, bint writable) except *
+cdef ds_rows rows_of(object array, int float_bits, bint writable, Py_ssize_t *rows) except *
 cdef char *vector_of(object array, int float_bits, bint writable) except? NULL
+
+# Whether a float array is what the engine takes as it is (see `is_ready`), and its rows if so.
+cdef bint ready_rows(
+    object array, int float_bits, Py_ssize_t columns, Py_ssize_t *rows, ds_rows *block) except -1

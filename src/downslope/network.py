@@ -14,7 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from downslope import _engine, _kernels, _plan, _threads
 from downslope._exclusive import Exclusive
 from downslope._memory import aligned_zeros
-from downslope._validate import as_count, as_float_type, as_rows, as_targets, as_weights
+from downslope._validate import (
+    LOOK_SIZE,
+    as_count,
+    as_float_type,
+    as_rows,
+    as_targets,
+    as_weights,
+)
 from downslope.activations import Activation
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
@@ -473,6 +480,10 @@ callbacks, on_divergence, threads, verbose
         suffix: str = "",
     ) -> _engine.Dataset:
         """Checked rows, targets and weights, as the engine takes them."""
+        if loss.output is None and sample_weight is None and _are_plain(X, y, self.dtype):
+            ready = _engine.ready_dataset(self._engine_plan, X, y)
+            if ready is not None:
+                return ready  # the usual case of a single step, quickly
         x = _some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
         return _engine.Dataset(
             self._engine_plan,
@@ -522,7 +533,7 @@ callbacks, on_divergence, threads, verbose
             raise ValueError("out is read-only; give an array that can be written to")
         if not out.flags.c_contiguous or not out.flags.aligned:
             raise ValueError("out must be C-contiguous; give numpy.empty(shape, dtype)")
-        if np.may_share_memory(out, x) or np.may_share_memory(out, self._parameters):
+        if _kernels.overlap(out, x) or _kernels.overlap(out, self._parameters):
             raise ValueError("out overlaps X or the network's parameters; give memory of its own")
         return out
 
@@ -753,6 +764,15 @@ def _as_seed(seed: Any) -> int:
     if value >= 1 << 64:
         raise ValueError(f"seed must be below 2**64; got {seed!r}")
     return value
+
+
+def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:
+    """Whether both are small enough arrays of the float type, to be looked at in one go."""
+    return (
+        type(X) is type(y) is np.ndarray
+        and X.dtype is y.dtype is dtype
+        and X.size + y.size <= LOOK_SIZE
+    )
 
 
 def _some_rows(name: str, array: NDArray[Any]) -> NDArray[Any]:

@@ -186,8 +186,12 @@ class Trainer:
             ones.
         """
         data = self.network.dataset(X, y, self.loss, sample_weight)
-        with self.network.exclusive:
-            total, _ = self._train(data, None, data.rows, _threads.resolve(self.threads))
+        threads = _threads.resolve(self.threads)
+        self.network.exclusive.claim()
+        try:
+            total, _ = self._train(data, None, data.rows, threads)
+        finally:
+            self.network.exclusive.release()
         return total / data.rows
 
     def compute_gradients(
