@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 # Not benchmarks, and some import what may not be installed; --doctest-modules would look into them.
-collect_ignore_glob = ["peers/*", "report/*", "compare.py", "instructions.py"]
+collect_ignore_glob = ["peers/*", "report/*", "compare.py", "instructions.py", "process.py"]
 
 _RECORDS = pytest.StashKey[list[Record]]()
 
@@ -52,13 +52,16 @@ def record(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 @pytest.fixture
-def compare(
-    request: pytest.FixtureRequest, benchmark: BenchmarkFixture
-) -> Callable[[Turn, Turn], Pairs | None]:
-    """compare(ours, theirs): time both by turns for --benchmark-max-time seconds."""
+def seconds(request: pytest.FixtureRequest) -> float:
+    """What one benchmark should take: --benchmark-max-time."""
+    return float(request.config.getoption("benchmark_max_time"))
+
+
+@pytest.fixture
+def compare(benchmark: BenchmarkFixture, seconds: float) -> Callable[[Turn, Turn], Pairs | None]:
+    """compare(ours, theirs): time both by turns."""
     from benches.pairs import time_pairs
 
-    seconds = float(request.config.getoption("benchmark_max_time"))
     return partial(time_pairs, benchmark, seconds)
 
 

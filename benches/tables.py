@@ -119,7 +119,7 @@ _TABLES = {
     ),
     "process": (
         "A process of its own",
-        ("peer", "import beyond NumPy's", "installed", "memory of training E", "its data"),
+        ("peer", "import beyond NumPy's", "installed", "memory of training E", "and its data"),
         lambda record: (
             record["peer"],
             time_text(record["import_seconds"]),

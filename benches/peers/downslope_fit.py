@@ -1,9 +1,11 @@
 """downslope: `fit`, `Trainer.step` and `predict`."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 import downslope as ds
-from benches.peers.peer import Peer
+from benches.peers.peer import Peer, Predict
 from downslope.cases import Case
 
 
@@ -31,3 +33,13 @@ class Downslope(Peer):
     @property
     def parameters(self) -> np.ndarray:
         return self.trainer.network.parameters
+
+
+def classify(
+    widths: list[int], batch: int, x: np.ndarray, labels: np.ndarray, seed: int, threads: int
+) -> Iterator[Predict]:
+    net = ds.Network(widths, activation="relu", output="softmax", seed=seed)
+    trainer = ds.Trainer(net, loss="cross_entropy", optimizer=ds.Adam(), threads=threads)
+    while True:
+        trainer.fit(x, labels, batch_size=batch)
+        yield lambda x: net.predict(x, threads=threads).argmax(axis=1)

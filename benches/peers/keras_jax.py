@@ -1,4 +1,8 @@
-"""Keras on JAX: `Sequential`, `compile`, `fit`, `train_on_batch`."""
+"""Keras on JAX: `Sequential`, `compile`, `fit`, `train_on_batch`.
+
+It adds epsilon before Adam's correction of the bias, where we add it after: the factor between the
+two is that of the first step, so that the first steps agree.
+"""
 
 import os
 
@@ -50,7 +54,8 @@ class KerasJax(Peer):
 def make_optimizer(case: Case) -> keras.optimizers.Optimizer:
     ours = case.optimizer
     if isinstance(ours, ds.Adam):
+        epsilon = ours.epsilon * (1 - ours.beta_2) ** 0.5
         return keras.optimizers.Adam(
-            ours.learning_rate, beta_1=ours.beta_1, beta_2=ours.beta_2, epsilon=ours.epsilon
+            ours.learning_rate, beta_1=ours.beta_1, beta_2=ours.beta_2, epsilon=epsilon
         )
     return keras.optimizers.SGD(ours.learning_rate)

@@ -1,8 +1,12 @@
 """NumPy: the strong implementation of `downslope.baseline`."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from benches.peers.peer import Peer
+import downslope as ds
+from benches.peers.peer import Peer, Predict
+from downslope.baseline import NumpyNetwork
 from downslope.cases import SEED, Case
 
 
@@ -30,3 +34,16 @@ class NumPy(Peer):
     @property
     def parameters(self) -> np.ndarray:
         return self.network.parameters
+
+
+def classify(
+    widths: list[int], batch: int, x: np.ndarray, labels: np.ndarray, seed: int, threads: int
+) -> Iterator[Predict]:
+    rng = np.random.default_rng(seed)
+    network = NumpyNetwork(widths, "relu", "softmax", loss="cross_entropy", optimizer=ds.Adam())
+    for weights in network.weights:
+        weights[:] = rng.normal(scale=np.sqrt(2 / len(weights)), size=weights.shape)
+    data = network.prepare(x, labels)
+    while True:
+        network.epoch(data, rng.permutation(len(x)), batch_size=batch)
+        yield lambda x: network.predict(x).argmax(axis=1)

@@ -1,11 +1,13 @@
 """PyTorch, eager: a `Sequential`, the fused optimiser, mini-batches by index from tensors."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import nn
 
 import downslope as ds
-from benches.peers.peer import Peer
+from benches.peers.peer import Peer, Predict
 from downslope.cases import Case
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "identity": nn.Identity}
@@ -76,3 +78,25 @@ def make_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
             model.parameters(), lr=ours.learning_rate, betas=betas, eps=ours.epsilon, fused=True
         )
     return torch.optim.SGD(model.parameters(), lr=ours.learning_rate, fused=True)
+
+
+def classify(
+    widths: list[int], batch: int, x: np.ndarray, labels: np.ndarray, seed: int, threads: int
+) -> Iterator[Predict]:
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    images, targets = torch.from_numpy(x), torch.from_numpy(labels)
+    inputs, hidden, outputs = widths
+    model = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+
+    @torch.inference_mode()
+    def predict(x: np.ndarray) -> np.ndarray:
+        return model(torch.from_numpy(x)).argmax(dim=1).numpy()
+
+    while True:
+        for rows in torch.randperm(len(images)).split(batch):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images[rows]), targets[rows]).backward()
+            optimizer.step()
+        yield predict

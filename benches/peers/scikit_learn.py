@@ -2,15 +2,18 @@
 
 The gradient of its squared error is `outputs / 2` times ours, as it sums over the outputs where we
 take their mean: the learning rate of SGD and the epsilon of Adam are scaled accordingly.  Its loss,
-half the mean, is doubled.
+half the mean, is doubled.  It adds epsilon before Adam's correction of the bias, where we add it
+after: the factor between the two is that of the first step, so that the first steps agree.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import sklearn
-from sklearn.neural_network import MLPRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 import downslope as ds
-from benches.peers.peer import Peer
+from benches.peers.peer import Peer, Predict
 from downslope.cases import SEED, Case
 
 ACTIVATIONS = {"sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
@@ -25,7 +28,7 @@ class ScikitLearn(Peer):
                 "learning_rate_init": case.optimizer.learning_rate,
                 "beta_1": case.optimizer.beta_1,
                 "beta_2": case.optimizer.beta_2,
-                "epsilon": case.optimizer.epsilon * scale,
+                "epsilon": case.optimizer.epsilon * scale * (1 - case.optimizer.beta_2) ** 0.5,
             }
         else:
             optimizer = {
@@ -74,3 +77,13 @@ class ScikitLearn(Peer):
     def parameters(self) -> np.ndarray:
         pairs = zip(self.model.coefs_, self.model.intercepts_, strict=True)
         return np.concatenate([array.ravel() for pair in pairs for array in pair])
+
+
+def classify(
+    widths: list[int], batch: int, x: np.ndarray, labels: np.ndarray, seed: int, threads: int
+) -> Iterator[Predict]:
+    model = MLPClassifier(widths[1:-1], alpha=0.0, batch_size=batch, random_state=seed)
+    classes = np.arange(widths[-1])
+    while True:
+        model.partial_fit(x, labels, classes)
+        yield model.predict
