@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-# Not benchmarks, and some import what may not be installed; --doctest-modules would look into them.
-collect_ignore_glob = ["peers/*", "report/*", "compare.py", "instructions.py", "process.py"]
-
 _RECORDS = pytest.StashKey[list[Record]]()
 
 
@@ -36,6 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RECORDS] = []
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Nothing but benchmarks: --doctest-modules would import what may not be installed."""
+    if collection_path.suffix == ".py" and not collection_path.name.startswith("test_"):
+        return True
+    return None
 
 
 @pytest.fixture
@@ -110,3 +114,8 @@ def pytest_terminal_summary(
     terminalreporter.section("Measured on", sep="-")
     for name, value in facts().items():
         terminalreporter.write_line(f"{name}: {value}")
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: Record) -> None:
+    """What is saved does not name the machine."""
+    machine_info.pop("node", None)

@@ -67,8 +67,12 @@ def classify(
         order = jax.random.permutation(key, len(images))[: count * batch]
         return jax.lax.scan(step, state, order.reshape(count, batch))[0]
 
-    predict = jax.jit(lambda parameters, x: logits(parameters, x).argmax(axis=1))
+    label = jax.jit(lambda parameters, x: logits(parameters, x).argmax(axis=1))
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        return np.asarray(label(state[0], x))
+
     for number in range(2, 2**31):
         state = epoch(state, jax.random.fold_in(key, number))
         jax.block_until_ready(state)
-        yield lambda x: np.asarray(predict(state[0], x))
+        yield predict
