@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from benches.tables import CASE, Record, pairs_of, time_text
 from downslope.timing import median_interval
@@ -48,6 +48,8 @@ STYLE = {
     "JAX scan": (INK, "X"),
     "Keras": (MUTED, "*"),
 }
+# On a bar of any of these colours, in either page.
+ON_COLOR = "#111111"
 PHASE_COLORS = [SKY, BLUE, ORANGE, GREEN, VERMILION, PINK]
 
 WIDTH = 10.0
@@ -96,7 +98,7 @@ def _figure(height: float, rows: int = 1, columns: int = 1, **options: object) -
 
 def speed_ups(records: Records) -> Figure:
     """Bars: how many times as long each peer takes, a panel for each peer."""
-    by_peer = _grouped(records, "peer")
+    by_peer = _grouped(in_order(records), "peer")
     columns = 4
     rows = -(-len(by_peer) // columns)
     cases = [name for name in CASE if any(record["case"] == name for record in records)]
@@ -141,9 +143,8 @@ def roofline(records: Records, peak: float, bandwidth: float) -> Figure:
     ax.plot(x, np.minimum(peak, bandwidth * x), color=INK, linewidth=1.6)
     ax.annotate(
         f"FMA peak, {peak:.0f} GFLOP/s",
-        (x[-1], peak),
-        (0, 4),
-        ha="right",
+        (peak / bandwidth, peak),
+        (0, 6),
         textcoords="offset points",
     )
     ax.annotate(
@@ -170,6 +171,7 @@ def roofline(records: Records, peak: float, bandwidth: float) -> Figure:
         ylabel="GFLOP/s of a whole step",
     )
     ax.legend(loc="lower right")
+    ax.set_ylim(top=2 * peak)
     _plain_ticks(ax.xaxis)
     _plain_ticks(ax.yaxis)
     return figure
@@ -186,7 +188,13 @@ def phases(records: Records) -> Figure:
         for y, (start, width) in enumerate(zip(left, share, strict=True)):
             if width > 0.06:
                 ax.text(
-                    start + width / 2, y, f"{width:.0%}", ha="center", va="center", fontsize=8.5
+                    start + width / 2,
+                    y,
+                    f"{width:.0%}",
+                    ha="center",
+                    va="center",
+                    fontsize=8.5,
+                    color=ON_COLOR,
                 )
         left += share
     labels = [f"{r['case']}, {time_text(r['phases']['apart'])}" for r in records]
@@ -290,6 +298,7 @@ def accuracy(records: Records) -> Figure:
         ax.axhline(target, color=INK, linewidth=1, linestyle=":")
         ax.set(title=f"{data}, to {target:.1%}", xscale="log", xlabel="seconds of training")
         ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         _plain_ticks(ax.xaxis)
     axes[0].set_ylabel("correct test images")
     _shared_legend(figure, axes)
@@ -297,6 +306,12 @@ def accuracy(records: Records) -> Figure:
 
 
 # ---- What they share ----
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Sorted by the peers, always in the same order."""
+    sides = list(STYLE)
+    return sorted(records, key=lambda record: sides.index(record["peer"]))
 
 
 def _grouped(records: Iterable[Record], key: str) -> dict[str, list[Record]]:

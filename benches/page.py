@@ -261,12 +261,12 @@ def starts(records: Sequence[Record]) -> list[Row]:
 
 def inference(records: Sequence[Record], percentile: str) -> list[Row]:
     """Networks and rows by peers."""
-    named = [{**r, "what": f"{r['case']}, {r['rows']:,} rows, {percentile}"} for r in records]
+    named = [{**r, "what": f"{r['case']}, batch {r['rows']:,}, {percentile}"} for r in records]
     return _pivot(named, "what", "peer", lambda record: time_text(record[percentile]))
 
 
 def _pivot(records: Sequence[Record], row: str, column: str, text: Any) -> list[Row]:
-    columns = list(dict.fromkeys(record[column] for record in records))
+    columns = list(dict.fromkeys(record[column] for record in figures.in_order(records)))
     cells = {(record[row], record[column]): text(record) for record in records}
     names = dict.fromkeys(record[row] for record in records)
     return [

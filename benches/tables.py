@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from downslope.cases import CASES
 from downslope.timing import Pairs, median_interval
 
@@ -45,7 +47,12 @@ def time_text(seconds: float) -> str:
 def ratio_text(pairs: Pairs) -> str:
     """The median of the ratios and its interval; with a tilde if they are noisy."""
     middle, low, high = median_interval(pairs.ratios)
-    return f"{'~' * pairs.noisy}{middle:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{'~' * pairs.noisy}{_number(middle)} ({_number(low)}–{_number(high)})"
+
+
+def _number(value: float) -> str:
+    """Three digits, and no more than two after the point."""
+    return f"{value:.{max(0, 2 - int(np.log10(max(value, 1))))}f}"
 
 
 def pairs_of(record: Record) -> Pairs:

@@ -38,7 +38,7 @@ def digits() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarra
 
 
 TASKS = [
-    Task("digits", (64, 64, 10), 32, 0.96, digits),
+    Task("digits", (64, 64, 10), 32, 0.95, digits),
     Task("MNIST", (784, 128, 10), 128, 0.975, mnist.load),
 ]
 

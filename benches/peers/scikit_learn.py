@@ -82,7 +82,9 @@ class ScikitLearn(Peer):
 def classify(
     widths: list[int], batch: int, x: np.ndarray, labels: np.ndarray, seed: int, threads: int
 ) -> Iterator[Predict]:
-    model = MLPClassifier(widths[1:-1], alpha=0.0, batch_size=batch, random_state=seed)
+    model = MLPClassifier(
+        hidden_layer_sizes=widths[1:-1], alpha=0.0, batch_size=batch, random_state=seed
+    )
     classes = np.arange(widths[-1])
     while True:
         model.partial_fit(x, labels, classes)
