@@ -45,6 +45,8 @@ cdef extern from "downslope.h" nogil:
     int ds_isa_available(int isa)
     int ds_isa_best()
     const ds_kernels *ds_get_kernels(int isa, int float_bits)
+    void ds_gather_rows(
+        const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride)
     void ds_parallel(ds_task_fn task, void *context, int parts)
     int ds_pool_size()
     void ds_random_uniform(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
@@ -121,6 +123,12 @@ def active_isa() -> str:
 
 cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil:
     return ds_get_kernels(_isa, float_bits)
+
+
+cdef void gather_rows(
+    const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride
+) noexcept nogil:
+    ds_gather_rows(gather, rows, target, target_stride)
 
 
 cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil:
