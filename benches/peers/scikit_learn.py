@@ -87,5 +87,5 @@ def classify(
     )
     classes = np.arange(widths[-1])
     while True:
-        model.partial_fit(x, labels, classes)
+        model.partial_fit(x, labels, classes=classes)
         yield model.predict
