@@ -1,8 +1,8 @@
 """`python -m benches.instructions`: instructions of a training step, counted by Callgrind.
 
 A count does not depend on what else the machine does: it shows a regression of a few per cent where
-times can not.  It says nothing of caches and little of speed, so it is a bound, not an aim.  A count
-above the stored one by more than the slack is an error; `--update` stores what is counted now.
+times can not.  It says nothing of caches and little of speed, so it is a bound and not an aim.  A
+count above the stored one by more than the slack is an error; `--update` stores the present ones.
 
 Each process starts, prepares everything and trains a mini-batch of each network, of one of them
 many: the difference is that of the steps alone.  The AVX2 kernels are counted, as Valgrind knows no

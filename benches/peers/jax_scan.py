@@ -51,17 +51,18 @@ def classify(
         (weights_1, bias_1), (weights_2, bias_2) = parameters["hidden"], parameters["output"]
         return jax.nn.relu(x @ weights_1 + bias_1) @ weights_2 + bias_2
 
-    def loss(parameters, rows):
-        z = logits(parameters, images[rows])
-        return optax.softmax_cross_entropy_with_integer_labels(z, targets[rows]).mean()
-
-    def step(state, rows):
-        parameters, moments = state
-        updates, moments = optimizer.update(jax.grad(loss)(parameters, rows), moments)
-        return (optax.apply_updates(parameters, updates), moments), None
+    def loss(parameters, x, labels):
+        z = logits(parameters, x)
+        return optax.softmax_cross_entropy_with_integer_labels(z, labels).mean()
 
     @partial(jax.jit, donate_argnums=0)
-    def epoch(state, key):
+    def epoch(state, key, images, targets):
+        def step(state, rows):
+            parameters, moments = state
+            gradients = jax.grad(loss)(parameters, images[rows], targets[rows])
+            updates, moments = optimizer.update(gradients, moments)
+            return (optax.apply_updates(parameters, updates), moments), None
+
         # whole mini-batches only: a scan needs equal ones
         count = len(images) // batch
         order = jax.random.permutation(key, len(images))[: count * batch]
@@ -73,6 +74,6 @@ def classify(
         return np.asarray(label(state[0], x))
 
     for number in range(2, 2**31):
-        state = epoch(state, jax.random.fold_in(key, number))
+        state = epoch(state, jax.random.fold_in(key, number), images, targets)
         jax.block_until_ready(state)
         yield predict
