@@ -26,6 +26,8 @@ from benches.tables import (
 )
 from downslope.timing import median_interval
 
+QUOTED_PEERS = ["NumPy", "scikit-learn", "PyTorch", "JAX scan"]
+
 
 @dataclass
 class Section:
@@ -169,7 +171,7 @@ def _sections(results: Results) -> Iterator[Section]:
     if found := results.of("target"):
         yield Section(
             "Training to an accuracy",
-            "Each side with initial weights and order of its own, five seeds; the time is training "
+            "Each side with initial weights and order of its own, three seeds; the time is training "
             "alone, and the curve that of the median seed.",
             [_table(found)],
             figures.svg(figures.accuracy(found), "accuracy"),
@@ -217,6 +219,28 @@ def _measured_on(results: Results) -> Section:
         "downslope made three steps from the same weights on the same batches, and their losses, "
         "weights and outputs agreed.",
         [[("", ""), *results.facts.items()]],
+    )
+
+
+def quotation(results: Results) -> str:
+    """A table for the README, as Markdown: each network beside some of the peers."""
+    records = [r for r in results.of("epoch", dtype="float32") if r["peer"] in QUOTED_PEERS]
+    beside = {name: row for name, *row in ratios(records)}
+    rows = []
+    for name, network, batch, hidden, optimizer, seconds, share in networks(results):
+        text = f"{network}, {hidden}, {optimizer}, {batch}" if name else "network and batch"
+        rows.append((text, seconds, share, *beside[name]))
+    facts = results.facts
+    limits = f"FMA peak {results.peaks['float32']:.0f} GFLOP/s"
+    versions = ", ".join(facts[name] for name in QUOTED_PEERS if name in facts)
+    return "\n".join(
+        [
+            f"One thread, float32, loss mse; {facts['CPU']}, {facts['instruction set']}, {limits}.",
+            "How many times as long a peer takes, with the 95 % interval; medians over pairs.",
+            f"{versions}; measured {facts['date']}.",
+            "",
+            *_markdown_rows(rows),
+        ]
     )
 
 

@@ -12,7 +12,7 @@ from downslope.timing import Pairs, Turn, alternate, spread
 # The pairs of one benchmark are neither few nor endlessly many, whatever time is given to them.
 FEWEST, MOST = 7, 60
 # Noisy pairs are timed again, so often at most, and the quietest are kept.
-REPEATS = 2
+REPEATS = 1
 
 
 def time_pairs(

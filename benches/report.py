@@ -2,7 +2,8 @@
 
 Writes `index.html`, `summary.md` and `results.json` to benches/report/, and the run of
 pytest-benchmark on one thread, for `--benchmark-compare`, to benches/report/reference/.
-`--from results.json` draws the report anew from an earlier run.
+`--from results.json` draws the report anew from an earlier run; `--quote README.md` puts its table
+into that file.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from benches.machine import copy_bandwidth, cores, cpu_times, facts, fma_peak, s
 
 HERE = Path(__file__).parent
 TITLE = "downslope beside its peers"
+# Around a quotation in another document.
+BEGIN, END = "<!-- quoted by benches.report -->", "<!-- end of the quotation -->"
 # What is run on how many threads.
 SELECTED = {
     1: ["epoch", "step", "inference", "sweep", "accuracy", "process", "feature", "phases"],
@@ -43,6 +46,8 @@ def main() -> None:
     for name, write in (("index.html", page.page), ("summary.md", page.markdown)):
         (arguments.output / name).write_text(write(TITLE, parts), encoding="utf-8")
         print(arguments.output / name)
+    if arguments.quote is not None:
+        quote(arguments.quote, page.quotation(results))
 
 
 def measure(arguments: argparse.Namespace) -> page.Results:
@@ -91,6 +96,15 @@ def run(threads: int, selected: str, arguments: argparse.Namespace) -> list[page
         return json.loads(path.read_text(encoding="utf-8"))
 
 
+def quote(path: Path, text: str) -> None:
+    """Replace what stands between the marks."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{path}: no quotation between {BEGIN} and {END}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def _keywords(selected: str, only: str) -> str:
     return f"({selected}) and ({only})" if only else selected
 
@@ -109,7 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=HERE / "report")
     parser.add_argument("--from", dest="results", type=Path, help="an earlier results.json")
     parser.add_argument("--only", default="", help="of the benchmarks, as pytest's -k takes it")
-    parser.add_argument("--seconds", type=float, default=1.5, help="to spend on each benchmark")
+    parser.add_argument("--seconds", type=float, default=1.0, help="to spend on each benchmark")
+    parser.add_argument(
+        "--quote", type=Path, help="a Markdown file whose quotation, between marks, is made anew"
+    )
     return parser
 
 

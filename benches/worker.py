@@ -1,7 +1,7 @@
 """Times what `compare.py` asks for, a line of JSON each, with the downslope that it imports.
 
-Prints the seconds per step, or per call of `predict` with one row.  What a job needs stays ready, so
-that its second turn is warm.
+Prints the seconds per step, or per call of `predict` with one row.  What a job needs stays ready:
+its second turn is warm.
 """
 
 import json
