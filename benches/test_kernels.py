@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cases import SEED
 from downslope import _kernels
+from downslope.cases import SEED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

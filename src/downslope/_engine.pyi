@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 STATUS_OK: int
 STATUS_LOSS_NOT_FINITE: int
 STATUS_OVERFLOW: int
+PHASES: tuple[str, ...]
 
 # Of the plan's float type, float32 or float64.
 _Real = NDArray[Any]
@@ -114,5 +115,14 @@ class Descent:
         total: float = 0,
         seconds: float = ...,
     ) -> tuple[int, float, int]: ...
+    def time_phases(
+        self,
+        data: Dataset,
+        loss: Loss,
+        order: NDArray[np.int64],
+        batch_rows: int,
+        threads: int,
+        steps: int,
+    ) -> dict[str, float]: ...
     def compute_gradients(self, data: Dataset, loss: Loss, threads: int) -> tuple[int, float]: ...
     def update(self) -> int: ...

@@ -891,6 +891,16 @@ cdef double _row_gradients(
 # ---- Descent ----
 
 
+PHASES = ("gather", "forward", "loss", "delta", "gradient", "update")
+
+
+cdef double _lap(double *phase, double since) noexcept nogil:
+    """Add the time since then to a phase; returns the time now."""
+    cdef double now = _now()
+    phase[0] += now - since
+    return now
+
+
 cdef class Descent:
     """Gradient descent on a network's parameters: an optimiser and its state.
 
@@ -1056,6 +1066,58 @@ cdef class Descent:
                 if deadline < INFINITY and _now() >= deadline:
                     break
         return _propagate(status), total, batch
+
+    def time_phases(
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        int steps,
+    ) -> dict[str, float]:
+        """Seconds of a step on the first `batch_rows` rows of the order, by phase: the mean over so
+        many steps, with a clock between the phases.  The gradient is stored and the update made
+        after it, because inside a product no clock can tell them apart: call keep_gradients
+        before."""
+        cdef Py_ssize_t last = self.plan.n_layers - 1, blocks, b, begin, count, l, _
+        cdef bint activate = loss.reads_outputs
+        cdef double clock
+        cdef double[6] phases
+        cdef Watch watch = _new_watch()
+        cdef Batch batch
+        cdef Step step
+        if self._gradients == NULL:
+            raise RuntimeError("phases keep their gradients: call keep_gradients")
+        watch.enabled = False
+        phases[:] = [0, 0, 0, 0, 0, 0]
+        self.reserve(batch_rows)
+        blocks = _blocks(batch_rows, self.ws.rows)
+        with nogil:
+            for _ in range(steps):
+                step = self.begin(False)
+                for b in range(blocks):
+                    begin = batch_rows * b // blocks
+                    count = batch_rows * (b + 1) // blocks - begin
+                    step.accumulate = b > 0
+                    clock = _now()
+                    batch = _batch(self.plan, data, &order[0], begin, count, self.ws)
+                    clock = _lap(&phases[0], clock)
+                    _forward(self.plan, self._parameters, batch.x, count, self.ws, activate,
+                             threads, &watch)
+                    clock = _lap(&phases[1], clock)
+                    _loss(self.plan, self.ws, count, loss, batch.target, batch.weight,
+                          1.0 / batch_rows, self.ws.delta(last), threads)
+                    clock = _lap(&phases[2], clock)
+                    for l in range(last, -1, -1):
+                        if l > 0:
+                            _delta(self.plan, l, self._parameters, self.ws.delta(l), count,
+                                   self.ws, self.ws.delta(l - 1), threads)
+                            clock = _lap(&phases[3], clock)
+                        _weight_gradient(
+                            self.plan, &self.plan.layers[l], self.ws.y[l - 1] if l > 0 else batch.x,
+                            self.ws.delta(l), count, &step, threads)
+                        _bias_gradient(self.plan, &self.plan.layers[l], self.ws.delta(l), count,
+                                       self.ws, &step)
+                        clock = _lap(&phases[4], clock)
+                self.finish(&step)
+                clock = _lap(&phases[5], clock)
+        return {name: phases[i] / steps for i, name in enumerate(PHASES)}
 
     def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
