@@ -16,6 +16,7 @@ from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
 from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress
+from downslope.ensemble import Ensemble
 from downslope.gradients import GradientCheck, check_gradients
 from downslope.history import History
 from downslope.initializers import Initializer
@@ -36,6 +37,7 @@ __all__ = [
     "Checkpoint",
     "Dense",
     "EarlyStopping",
+    "Ensemble",
     "GradientCheck",
     "History",
     "Initializer",

@@ -27,7 +27,7 @@ import numpy as np
 from downslope._memory import aligned_zeros
 
 from libc.math cimport INFINITY, isfinite
-from libc.stdint cimport int64_t
+from libc.stdint cimport int8_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -36,7 +36,8 @@ from downslope._kernels cimport (
     DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
     ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
+    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, permutation,
+    ready_rows, rows_of, vector_of)
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -277,6 +278,7 @@ cdef struct RowsTask:
     Py_ssize_t rows, itemsize
     ds_rows z, y, delta
     int loss
+    const double *loss_parameters
     ds_rows target
     const char *weight
     double scale
@@ -309,8 +311,8 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
         weight = task.weight + first * task.itemsize
     task.kernels.losses[task.loss](
         end - first, task.layer.outputs, _rows_from(task.y, first, task.itemsize),
-        _rows_from(task.target, first, target_size), weight, task.scale, task.row_loss + first,
-        _rows_from(task.delta, first, task.itemsize))
+        _rows_from(task.target, first, target_size), weight, task.scale, task.loss_parameters,
+        task.row_loss + first, _rows_from(task.delta, first, task.itemsize))
 
 
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
@@ -619,8 +621,23 @@ cdef int _backward(
 # ---- Loss ----
 
 
+cdef class Loss:
+    """A loss as the engine sees it: a kernel and its parameters.  Never changed."""
+
+    cdef int code
+    cdef bint reads_outputs     # else the net input of the last layer
+    cdef const double *parameters
+    cdef object _held
+
+    def __init__(self, int code, const double[::1] parameters):
+        self.code, self._held = code, parameters
+        self.reads_outputs = loss_output(code) == DS_ACTIVATION_none
+        if parameters.shape[0] > 0:
+            self.parameters = &parameters[0]
+
+
 cdef double _loss(
-    Plan plan, Workspace ws, Py_ssize_t rows, int loss, ds_rows target, const char *weight,
+    Plan plan, Workspace ws, Py_ssize_t rows, Loss loss, ds_rows target, const char *weight,
     double scale, ds_rows delta, int threads,
 ) noexcept nogil:
     """The sum of the rows' losses, in order; with data in `delta`, it becomes scale times the
@@ -629,12 +646,13 @@ cdef double _loss(
     cdef Layer *layer = &plan.layers[last]
     cdef RowsTask task = _rows_task(plan, ws, last, rows)
     cdef double total = 0
-    task.loss, task.target, task.weight, task.scale = loss, target, weight, scale
+    task.loss, task.loss_parameters = loss.code, loss.parameters
+    task.target, task.weight, task.scale = target, weight, scale
     task.row_loss, task.delta = ws.row_loss, delta
     _run_rows(_loss_part, &task, threads)
     for i in range(rows):
         total += ws.row_loss[i]
-    if (delta.data != NULL and loss_output(loss) == DS_ACTIVATION_none
+    if (delta.data != NULL and loss.reads_outputs
             and layer.activation != DS_ACTIVATION_identity):
         _run_rows(_derivative_part, &task, threads)
     return total
@@ -643,9 +661,11 @@ cdef double _loss(
 # ---- From Python's arrays ----
 
 
-cdef inline ds_rows _matrix(Plan plan, object array, bint writable=False) except *:
+cdef inline ds_rows _matrix(
+    Plan plan, object array, Py_ssize_t *rows, bint writable=False
+) except *:
     """The rows of a 2-d array of the plan's type whose columns are contiguous."""
-    return rows_of(array, plan.float_bits, writable)
+    return rows_of(array, plan.float_bits, writable, rows)
 
 
 cdef inline char *_vector(Plan plan, object array, bint writable=False) except? NULL:
@@ -656,8 +676,8 @@ cdef inline char *_vector(Plan plan, object array, bint writable=False) except? 
 def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """out (rows, outputs) = the network's outputs for x (rows, inputs), block after block."""
     cdef const char *p = _vector(plan, parameters)
-    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
-    cdef Py_ssize_t block, first, rows, n = x.shape[0], last = plan.n_layers - 1
+    cdef Py_ssize_t block, first, rows, n, last = plan.n_layers - 1
+    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef ds_rows own = ws.y[last]
     cdef Watch watch = _new_watch()
     cdef int status = OK
@@ -677,8 +697,8 @@ def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
 def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """A forward pass that keeps what `backward` needs in a training workspace, x among it."""
     cdef const char *p = _vector(plan, parameters)
-    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
-    cdef Py_ssize_t n = x.shape[0]
+    cdef Py_ssize_t n
+    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef Watch watch = _new_watch()
     cdef int status
     with nogil:
@@ -693,9 +713,9 @@ def backward(
 ) -> None:
     """From dE/doutputs (rows, outputs) of the last `forward` to dE/dx and the gradients: their sum
     over the rows (parameters,), those of each row (rows, parameters), or None."""
-    cdef ds_rows source = _matrix(plan, d_out), target = _matrix(plan, d_x, writable=True)
+    cdef Py_ssize_t n, last = plan.n_layers - 1
+    cdef ds_rows source = _matrix(plan, d_out, &n), target = _matrix(plan, d_x, &n, writable=True)
     cdef ds_rows rows_of_gradients
-    cdef Py_ssize_t n = d_out.shape[0], last = plan.n_layers - 1
     cdef Watch watch = _new_watch()
     cdef Step step
     cdef RowsTask task
@@ -703,7 +723,7 @@ def backward(
     step.fused, step.accumulate, step.row_stride = False, accumulate, 0
     step.parameters = _vector(plan, parameters)
     if gradients is not None and gradients.ndim == 2:
-        rows_of_gradients = _matrix(plan, gradients, writable=True)
+        rows_of_gradients = _matrix(plan, gradients, &n, writable=True)
         step.gradients = <char *>rows_of_gradients.data
         step.row_stride = rows_of_gradients.stride
     else:
@@ -733,25 +753,26 @@ cdef void _copy_rows(
 
 
 cdef class Dataset:
-    """Rows to train or evaluate on: x (n, inputs), targets (n, outputs) or labels (n,), weights
+    """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
     (n,) or None, of the plan's type.  Holds the arrays; copies nothing."""
 
     cdef readonly Py_ssize_t rows
     cdef readonly object arrays
     cdef Plan _plan
     cdef ds_rows x, y
+    cdef Py_ssize_t target_width    # columns of y, or one label
     cdef const int64_t *labels
     cdef const char *weight
 
     def __init__(self, Plan plan, x, y, weight):
         cdef const int64_t[::1] labels
-        self.rows, self.arrays = x.shape[0], (x, y, weight)
-        self.x = _matrix(plan, x)
+        self.arrays = (x, y, weight)
+        self.x = _matrix(plan, x, &self.rows)
         if y.ndim == 1:
             labels = y
-            self.labels = &labels[0]
+            self.labels, self.target_width = &labels[0], 1
         else:
-            self.y = _matrix(plan, y)
+            self.y, self.target_width = _matrix(plan, y, &self.rows), y.shape[1]
         self.weight = _vector(plan, weight)
         self._plan = plan
 
@@ -763,6 +784,18 @@ cdef class Dataset:
     def take(self, rows) -> Dataset:
         """A data set of some rows, copied."""
         return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
+
+
+def ready_dataset(Plan plan, x, y):
+    """A data set of two float arrays if the engine takes both as they are, or None."""
+    cdef Dataset data = Dataset.__new__(Dataset)
+    cdef Py_ssize_t targets = 0
+    if not (ready_rows(x, plan.float_bits, plan.inputs, &data.rows, &data.x)
+            and ready_rows(y, plan.float_bits, plan.outputs, &targets, &data.y)
+            and targets == data.rows > 0):
+        return None
+    data.arrays, data._plan, data.target_width = (x, y, None), plan, plan.outputs
+    return data
 
 
 # Some rows of a data set: in place, or gathered into the workspace.
@@ -796,33 +829,42 @@ cdef Batch _batch(
     _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x)
     if labels:
         batch.target = _column(ws.batch_labels)
-    _copy_rows(y, order, rows, 1 if labels else plan.outputs, y_size, batch.target)
+    _copy_rows(y, order, rows, data.target_width, y_size, batch.target)
     if weight.data != NULL:
         batch.weight = ws.batch_weight
         _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight))
     return batch
 
 
-def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int threads) -> float:
-    """The sum of the rows' losses."""
-    cdef const char *p = _vector(plan, parameters)
+cdef int _total_loss(
+    Plan plan, const char *parameters, Dataset data, Loss loss, Workspace ws, int threads,
+    Watch *watch, double *total,
+) noexcept nogil:
+    """The sum of the rows' losses, block after block."""
     cdef Py_ssize_t block, first, rows
-    cdef Watch watch = _new_watch()
-    cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
     cdef Batch batch
     cdef ds_rows no_delta
-    cdef double total = 0
-    cdef int status = OK
     no_delta.data, no_delta.stride = NULL, 0
+    total[0] = 0
+    for block in range(_blocks(data.rows, ws.rows)):
+        first = block * ws.rows
+        rows = min(ws.rows, data.rows - first)
+        batch = _batch(plan, data, NULL, first, rows, ws)
+        if _forward(plan, parameters, batch.x, rows, ws, loss.reads_outputs, threads,
+                    watch) != OK:
+            return INTERRUPTED
+        total[0] += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
+    return OK
+
+
+def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
+    """The sum of the rows' losses."""
+    cdef const char *p = _vector(plan, parameters)
+    cdef Watch watch = _new_watch()
+    cdef double total = 0
+    cdef int status
     with nogil:
-        for block in range(_blocks(data.rows, ws.rows)):
-            first = block * ws.rows
-            rows = min(ws.rows, data.rows - first)
-            batch = _batch(plan, data, NULL, first, rows, ws)
-            status = _forward(plan, p, batch.x, rows, ws, activate, threads, &watch)
-            if status != OK:
-                break
-            total += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
+        status = _total_loss(plan, p, data, loss, ws, threads, &watch, &total)
     _propagate(status)
     return total
 
@@ -831,7 +873,7 @@ def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int th
 
 
 cdef double _row_gradients(
-    Plan plan, const char *parameters, Dataset data, int loss, Py_ssize_t row, Workspace ws
+    Plan plan, const char *parameters, Dataset data, Loss loss, Py_ssize_t row, Workspace ws
 ) noexcept nogil:
     """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are,
     unless the loss is not finite.  The same bits as a batch of one gives on the long way, without
@@ -846,7 +888,7 @@ cdef double _row_gradients(
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         activate = layer.activation != DS_ACTIVATION_identity and (
-            l < last or loss_output(loss) == DS_ACTIVATION_none)
+            l < last or loss.reads_outputs)
         z = ws.z[l] if activate and layer.reads_input else ws.y[l]
         kernels.row_product(layer.inputs, layer.outputs, x.data,
                             _at(parameters, layer.weights, plan), layer.outputs,
@@ -856,7 +898,8 @@ cdef double _row_gradients(
         x = ws.y[l]
 
     delta = ws.delta(last)
-    kernels.losses[loss](1, plan.outputs, x, batch.target, batch.weight, 1, &row_loss, delta)
+    kernels.losses[loss.code](1, plan.outputs, x, batch.target, batch.weight, 1, loss.parameters,
+                              &row_loss, delta)
     if not isfinite(row_loss):
         return row_loss
     if activate:
@@ -881,6 +924,40 @@ cdef double _row_gradients(
 
 
 # ---- Descent ----
+
+
+PHASES = ("gather", "forward", "loss", "delta", "gradient", "update")
+
+
+cdef double _lap(double *phase, double since) noexcept nogil:
+    """Add the time since then to a phase; returns the time now."""
+    cdef double now = _now()
+    phase[0] += now - since
+    return now
+
+
+cdef class Run:
+    """How a member of an ensemble is trained: the settings of `Descent.run`.
+
+    `order` (rows,) is the array that each epoch's order is drawn into, by `seed` and `stream` + the
+    epoch; None: rows in sequence.  A run ends after its epoch when `cancelled` (1,) is not zero.
+    """
+
+    cdef int64_t[::1] order
+    cdef const int8_t[::1] cancelled
+    cdef uint64_t seed, stream
+    cdef Py_ssize_t batch_rows, patience
+    cdef bint stops, monitors_validation
+    cdef double min_delta
+
+    def __init__(self, order, cancelled, seed, stream, batch_rows):
+        self.order, self.cancelled, self.seed, self.stream = order, cancelled, seed, stream
+        self.batch_rows = batch_rows
+
+    def stop_early(self, monitors_validation, patience, min_delta) -> None:
+        """Stop as `EarlyStopping` does."""
+        self.stops, self.monitors_validation = True, monitors_validation
+        self.patience, self.min_delta = patience, min_delta
 
 
 cdef class Descent:
@@ -964,7 +1041,7 @@ cdef class Descent:
         return OVERFLOW if self._overflow else OK
 
     cdef int step(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
@@ -979,12 +1056,12 @@ cdef class Descent:
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         Step *step, int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """The gradients of one mini-batch, block by block; used up on the way by a fused step."""
         cdef Py_ssize_t blocks = _blocks(rows, self.ws.rows), b, begin, count
-        cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+        cdef bint activate = loss.reads_outputs
         cdef Batch batch
         cdef ds_rows no_input_gradient
         cdef double block_loss
@@ -1008,7 +1085,7 @@ cdef class Descent:
         return OK
 
     cdef int single_step(
-        self, Dataset data, int loss, Py_ssize_t row, double *total
+        self, Dataset data, Loss loss, Py_ssize_t row, double *total
     ) noexcept nogil:
         """A step on one row of a small network."""
         cdef ds_rows gradients
@@ -1022,7 +1099,7 @@ cdef class Descent:
         return self.finish(&step)
 
     def train(
-        self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
         Py_ssize_t batch=0, double total=0, double seconds=INFINITY,
     ) -> tuple[int, float, int]:
         """An epoch from batch number `batch` on: a step for each `batch_rows` rows of the order
@@ -1049,7 +1126,122 @@ cdef class Descent:
                     break
         return _propagate(status), total, batch
 
-    def compute_gradients(self, Dataset data, int loss, int threads) -> tuple[int, float]:
+    cdef int epoch(
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t batch_rows, int threads,
+        Watch *watch, double *total,
+    ) noexcept nogil:
+        """A step for each `batch_rows` rows of the order; `total` becomes the sum of the losses."""
+        cdef Py_ssize_t batch, first
+        cdef int status
+        total[0] = 0
+        for batch in range(_blocks(data.rows, batch_rows)):
+            first = batch * batch_rows
+            status = self.step(data, loss, order, first, min(batch_rows, data.rows - first),
+                               threads, watch, total)
+            if status != OK:
+                return status
+        return OK
+
+    def run(
+        self, Run run, Dataset data, Loss loss, Dataset validation, Loss validation_loss,
+        Workspace ws, double[:, ::1] losses, best,
+    ) -> tuple[int, int]:
+        """All epochs of a run on the calling thread, with no Python in between: the same as
+        `Trainer.fit` with the same settings, to the bit.
+
+        losses (2, epochs): of training and of validation (left alone without validation data).
+        best (parameters,): for the parameters of the best epoch, or None.
+        Returns a status and the number of epochs completed."""
+        cdef char *kept = _vector(self.plan, best, writable=True)
+        cdef Py_ssize_t size = self.plan.parameters * self.plan.itemsize
+        cdef Py_ssize_t epoch = 0, best_epoch = -1
+        cdef double least = INFINITY, value, total
+        cdef int64_t *order = &run.order[0] if run.order is not None else NULL
+        cdef Watch watch = _new_watch()
+        cdef int status = OK
+        if self._gradients == NULL and self.needs_gradients(run.batch_rows):
+            raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
+        self.reserve(run.batch_rows)
+        with nogil:
+            while epoch < losses.shape[1] and not run.cancelled[0]:
+                if order != NULL:
+                    permutation(run.seed, run.stream + epoch, data.rows, order)
+                status = self.epoch(data, loss, order, run.batch_rows, 1, &watch, &total)
+                if status != OK:
+                    break
+                value = losses[0, epoch] = total / data.rows
+                if validation is not None:
+                    status = _total_loss(self.plan, self._parameters, validation, validation_loss,
+                                         ws, 1, &watch, &total)
+                    if status != OK:
+                        break
+                    losses[1, epoch] = total / validation.rows
+                    if run.monitors_validation:
+                        value = losses[1, epoch]
+                epoch += 1
+                if not run.stops:
+                    continue
+                if best_epoch < 0 or value < least - run.min_delta:
+                    least, best_epoch = value, epoch
+                    if kept != NULL:
+                        memcpy(kept, self._parameters, size)
+                elif epoch - best_epoch >= run.patience:
+                    break
+        return _propagate(status), epoch
+
+    def time_phases(
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        int steps,
+    ) -> dict[str, float]:
+        """Seconds of a step on the first `batch_rows` rows of the order, by phase: the mean over so
+        many steps, with a clock between the phases.  The gradient is stored and the update made
+        after it, because inside a product no clock can tell them apart: call keep_gradients
+        before."""
+        cdef Py_ssize_t last = self.plan.n_layers - 1, blocks, b, begin, count, l, _
+        cdef bint activate = loss.reads_outputs
+        cdef double clock
+        cdef double[6] phases
+        cdef Watch watch = _new_watch()
+        cdef Batch batch
+        cdef Step step
+        if self._gradients == NULL:
+            raise RuntimeError("phases keep their gradients: call keep_gradients")
+        watch.enabled = False
+        phases[:] = [0, 0, 0, 0, 0, 0]
+        self.reserve(batch_rows)
+        blocks = _blocks(batch_rows, self.ws.rows)
+        with nogil:
+            for _ in range(steps):
+                step = self.begin(False)
+                for b in range(blocks):
+                    begin = batch_rows * b // blocks
+                    count = batch_rows * (b + 1) // blocks - begin
+                    step.accumulate = b > 0
+                    clock = _now()
+                    batch = _batch(self.plan, data, &order[0], begin, count, self.ws)
+                    clock = _lap(&phases[0], clock)
+                    _forward(self.plan, self._parameters, batch.x, count, self.ws, activate,
+                             threads, &watch)
+                    clock = _lap(&phases[1], clock)
+                    _loss(self.plan, self.ws, count, loss, batch.target, batch.weight,
+                          1.0 / batch_rows, self.ws.delta(last), threads)
+                    clock = _lap(&phases[2], clock)
+                    for l in range(last, -1, -1):
+                        if l > 0:
+                            _delta(self.plan, l, self._parameters, self.ws.delta(l), count,
+                                   self.ws, self.ws.delta(l - 1), threads)
+                            clock = _lap(&phases[3], clock)
+                        _weight_gradient(
+                            self.plan, &self.plan.layers[l], self.ws.y[l - 1] if l > 0 else batch.x,
+                            self.ws.delta(l), count, &step, threads)
+                        _bias_gradient(self.plan, &self.plan.layers[l], self.ws.delta(l), count,
+                                       self.ws, &step)
+                        clock = _lap(&phases[4], clock)
+                self.finish(&step)
+                clock = _lap(&phases[5], clock)
+        return {name: phases[i] / steps for i, name in enumerate(PHASES)}
+
+    def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
         cdef Watch watch = _new_watch()
         cdef Step step = self.begin(False)
@@ -1060,13 +1252,13 @@ cdef class Descent:
             status = self.accumulate(data, loss, NULL, 0, data.rows, &step, threads, &watch, &total)
         return _propagate(status), total
 
-    def compute_row_gradients(self, Dataset data, int loss, gradients, int threads) -> float:
+    def compute_row_gradients(self, Dataset data, Loss loss, gradients, int threads) -> float:
         """The gradients of each row's own loss, into (rows, parameters); the sum of the losses."""
-        cdef ds_rows target = _matrix(self.plan, gradients, writable=True), none
-        cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+        cdef Py_ssize_t last = self.plan.n_layers - 1, first = 0, rows = data.rows
+        cdef ds_rows target = _matrix(self.plan, gradients, &rows, writable=True), none
+        cdef bint activate = loss.reads_outputs
         cdef Watch watch = _new_watch()
         cdef Step step = self.begin(False)
-        cdef Py_ssize_t last = self.plan.n_layers - 1, first = 0, rows
         cdef Batch batch
         cdef double total = 0
         cdef int status = OK

@@ -123,12 +123,16 @@ class EarlyStopping(Callback):
         self.stopped_epoch: int | None = None
         self._best_parameters: Any = None
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        if self.monitor == "val_loss" and not trainer.validates:
+    def check(self, validates: bool) -> None:
+        """Refuse to monitor what there is not."""
+        if self.monitor == "val_loss" and not validates:
             raise ValueError(
                 "EarlyStopping monitors 'val_loss' but there is no validation data: give "
                 "validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
             )
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self.check(trainer.validates)
         self._forget()
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> bool | None:
