@@ -147,6 +147,17 @@ class Descent:
         losses: NDArray[np.float64],
         best: _Real | None,
     ) -> tuple[int, int]: ...
+    def compute_part(
+        self,
+        data: Dataset,
+        loss: Loss,
+        order: NDArray[np.int64] | None,
+        first: int,
+        rows: int,
+        batch_rows: int,
+        accumulate: bool,
+        threads: int,
+    ) -> tuple[int, float]: ...
     def compute_row_gradients(
         self, data: Dataset, loss: Loss, gradients: _Real, threads: int
     ) -> float: ...

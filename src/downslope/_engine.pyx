@@ -1052,14 +1052,16 @@ cdef class Descent:
                 return INTERRUPTED
             return self.single_step(data, loss, order[first] if order != NULL else first, total)
         step = self.begin(_is_fused(self.plan, rows))
-        status = self.accumulate(data, loss, order, first, rows, &step, threads, watch, total)
+        status = self.accumulate(
+            data, loss, order, first, rows, rows, &step, threads, watch, total)
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
         self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
-        Step *step, int threads, Watch *watch, double *total,
+        Py_ssize_t batch_rows, Step *step, int threads, Watch *watch, double *total,
     ) noexcept nogil:
-        """The gradients of one mini-batch, block by block; used up on the way by a fused step."""
+        """The gradients of some rows of one mini-batch of `batch_rows`, block by block; used up on
+        the way by a fused step."""
         cdef Py_ssize_t blocks = _blocks(rows, self.ws.rows), b, begin, count
         cdef bint activate = loss.reads_outputs
         cdef Batch batch
@@ -1074,11 +1076,11 @@ cdef class Descent:
                         watch) != OK:
                 return INTERRUPTED
             block_loss = _loss(self.plan, self.ws, count, loss, batch.target, batch.weight,
-                               1.0 / rows, self.ws.delta(self.plan.n_layers - 1), threads)
+                               1.0 / batch_rows, self.ws.delta(self.plan.n_layers - 1), threads)
             if not isfinite(block_loss):
                 return LOSS_NOT_FINITE
             total[0] += block_loss
-            step.accumulate = b > 0
+            step.accumulate = step.accumulate or b > 0
             if _backward(self.plan, batch.x, count, self.ws, step, no_input_gradient, threads,
                          watch) != OK:
                 return INTERRUPTED
@@ -1243,13 +1245,24 @@ cdef class Descent:
 
     def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
+        return self.compute_part(data, loss, None, 0, data.rows, data.rows, False, threads)
+
+    def compute_part(
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t first, Py_ssize_t rows,
+        Py_ssize_t batch_rows, bint accumulate, int threads,
+    ) -> tuple[int, float]:
+        """What rows first .. first + rows of the order give to the gradients of a batch of
+        `batch_rows`, kept, or added to those that are there; returns as `train` does."""
+        cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
         cdef Watch watch = _new_watch()
         cdef Step step = self.begin(False)
         cdef double total = 0
         cdef int status
-        self.reserve(data.rows)
+        step.accumulate = accumulate
+        self.reserve(rows)
         with nogil:
-            status = self.accumulate(data, loss, NULL, 0, data.rows, &step, threads, &watch, &total)
+            status = self.accumulate(data, loss, rows_in_order, first, rows, batch_rows, &step,
+                                     threads, &watch, &total)
         return _propagate(status), total
 
     def compute_row_gradients(self, Dataset data, Loss loss, gradients, int threads) -> float:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,9 @@ from downslope.history import History
 from downslope.losses import Loss
 from downslope.network import Network
 from downslope.optimizers import Optimizer, as_optimizer
+
+if TYPE_CHECKING:
+    from downslope.interop.mpi import Ranks
 
 SAMPLINGS = ("without_replacement", "with_replacement")
 DIVERGENCES = ("raise", "warn")
@@ -82,6 +85,13 @@ class Trainer:
     state : array (states, parameters), optional
         Memory of the caller's for the attribute of this name, used where it lies and as it stands:
         zeros, or the state of an earlier trainer.  As `Network` takes its parameters.
+    communicator : mpi4py.MPI.Intracomm, optional
+        Its ranks train together: each calls `step` and `fit` with the same arguments, computes its
+        share of every batch's rows, and has the same parameters after each update.  Parameters and
+        seed are those of rank 0.  See docs/embedding.md.
+    rank_order : {"any", "fixed"}, default "any"
+        How the ranks' gradients are added up: as is quickest, or in turn, which gives the bits
+        that a single rank gives.
 
     Attributes
     ----------
@@ -125,6 +135,8 @@ class Trainer:
         *,
         threads: int | None = None,
         state: Any = None,
+        communicator: Any = None,
+        rank_order: str = "any",
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
@@ -156,6 +168,12 @@ class Trainer:
             _kernels.OPTIMIZERS[kernel],
             self.optimizer.hyper,
         )
+        self._ranks: Ranks | None = None
+        if communicator is not None:
+            from downslope.interop.mpi import Ranks
+
+            self._ranks = Ranks(communicator, rank_order)
+            self._ranks.join({**_without_seed(network), **self._specification()}, network)
 
     @property
     def steps(self) -> int:
@@ -540,8 +558,9 @@ class Trainer:
         watchers = [*_checked_callbacks(callbacks), *([Progress()] if verbose else [])]
         held_out = 0 if validation is None else validation.rows
         run = _Run(count, held_out, batch, shuffle, sampling, self.epoch)
+        together = contextlib.nullcontext() if self._ranks is None else self._ranks.together()
 
-        with self.network.exclusive:
+        with self.network.exclusive, together:
             run = self._begin(run, watchers)
             self.history = run.history
             self.validates, self.target_epoch = validation is not None, run.first_epoch + epochs
@@ -613,7 +632,7 @@ class Trainer:
             run.end_epoch(logs)
             self.epoch += 1
             stops = [callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks]
-            if any(stops):
+            if any(stops) if self._ranks is None else self._ranks.any(any(stops)):
                 run.stopped, self.target_epoch = True, self.epoch
             for callback in callbacks:
                 callback.on_pause(self)
@@ -664,6 +683,8 @@ class Trainer:
     ) -> tuple[float, int]:
         """Steps from batch number `batch` of the order on, for so many seconds; the sum of the
         rows' losses, on top of `total`, and the batch to go on with."""
+        if self._ranks is not None:
+            return self._ranks.train(self, data, order, batch_size, threads, batch, total, seconds)
         if isinstance(data, Rows):
             return self._train_own(data, order, batch_size, threads, batch, total, seconds)
         if self._descent.needs_gradients(batch_size):
