@@ -25,6 +25,7 @@ from downslope.losses import Loss
 from downslope.network import Network, load
 from downslope.optimizers import SGD, Adam, Optimizer
 from downslope.passes import Pass
+from downslope.session import Session, get_include
 from downslope.training import Trainer
 
 _threads.register_with_threadpoolctl()
@@ -47,9 +48,11 @@ __all__ = [
     "Optimizer",
     "Pass",
     "Progress",
+    "Session",
     "Trainer",
     "check_gradients",
     "config",
+    "get_include",
     "get_num_threads",
     "load",
     "set_num_threads",

@@ -162,3 +162,15 @@ class Descent:
         self, data: Dataset, loss: Loss, gradients: _Real, threads: int
     ) -> float: ...
     def update(self) -> int: ...
+
+class Session:
+    def __init__(
+        self,
+        descent: Descent,
+        loss: Loss,
+        rows: int,
+        target_width: int,
+        labels: bool,
+        threads: int,
+    ) -> None: ...
+    def capsule(self) -> Any: ...

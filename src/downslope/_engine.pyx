@@ -27,6 +27,8 @@ import numpy as np
 from downslope._memory import aligned_zeros
 
 from libc.math cimport INFINITY, isfinite
+from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int8_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -38,6 +40,7 @@ from downslope._kernels cimport (
     ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
     gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, permutation,
     ready_rows, rows_of, vector_of)
+from downslope.session cimport DS_SESSION, DS_SESSION_ROWS, ds_session
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -713,29 +716,41 @@ def backward(
 ) -> None:
     """From dE/doutputs (rows, outputs) of the last `forward` to dE/dx and the gradients: their sum
     over the rows (parameters,), those of each row (rows, parameters), or None."""
-    cdef Py_ssize_t n, last = plan.n_layers - 1
+    cdef Py_ssize_t n
     cdef ds_rows source = _matrix(plan, d_out, &n), target = _matrix(plan, d_x, &n, writable=True)
     cdef ds_rows rows_of_gradients
+    cdef const char *p = _vector(plan, parameters)
+    cdef char *to
+    cdef Py_ssize_t row_stride = 0
     cdef Watch watch = _new_watch()
-    cdef Step step
-    cdef RowsTask task
     cdef int status
-    step.fused, step.accumulate, step.row_stride = False, accumulate, 0
-    step.parameters = _vector(plan, parameters)
     if gradients is not None and gradients.ndim == 2:
         rows_of_gradients = _matrix(plan, gradients, &n, writable=True)
-        step.gradients = <char *>rows_of_gradients.data
-        step.row_stride = rows_of_gradients.stride
+        to, row_stride = <char *>rows_of_gradients.data, rows_of_gradients.stride
     else:
-        step.gradients = _vector(plan, gradients, writable=True)
+        to = _vector(plan, gradients, writable=True)
     with nogil:
-        _copy_rows(source, NULL, n, plan.outputs, plan.itemsize, ws.delta(last))
-        if plan.layers[last].activation != DS_ACTIVATION_identity:
-            task = _rows_task(plan, ws, last, n)
-            task.delta = ws.delta(last)
-            _run_rows(_derivative_part, &task, threads)
-        status = _backward(plan, ws.batch_x, n, ws, &step, target, threads, &watch)
+        status = _backward_from(plan, p, source, n, to, row_stride, accumulate, target, ws,
+                                threads, &watch)
     _propagate(status)
+
+
+cdef int _backward_from(
+    Plan plan, const char *parameters, ds_rows d_out, Py_ssize_t rows, char *gradients,
+    Py_ssize_t row_stride, bint accumulate, ds_rows d_x, Workspace ws, int threads, Watch *watch,
+) noexcept nogil:
+    """From dE/doutputs of the forward pass in the workspace to the gradients and dE/dx."""
+    cdef Py_ssize_t last = plan.n_layers - 1
+    cdef Step step
+    cdef RowsTask task
+    step.fused, step.accumulate, step.row_stride = False, accumulate, row_stride
+    step.parameters, step.gradients = <char *>parameters, gradients
+    _copy_rows(d_out, NULL, rows, plan.outputs, plan.itemsize, ws.delta(last))
+    if plan.layers[last].activation != DS_ACTIVATION_identity:
+        task = _rows_task(plan, ws, last, rows)
+        task.delta = ws.delta(last)
+        _run_rows(_derivative_part, &task, threads)
+    return _backward(plan, ws.batch_x, rows, ws, &step, d_x, threads, watch)
 
 
 # ---- Mini-batches ----
@@ -1310,3 +1325,130 @@ cdef bint _is_fused(Plan plan, Py_ssize_t rows) noexcept nogil:
 STATUS_OK = <int>OK
 STATUS_LOSS_NOT_FINITE = <int>LOSS_NOT_FINITE
 STATUS_OVERFLOW = <int>OVERFLOW
+
+
+# ---- Sessions: for compiled code of other projects ----
+
+
+cdef class Session:
+    """What a `ds_session` points to: a descent and its workspaces, for one caller at a time.
+
+    `target_width` is the number of columns of dense targets.
+    """
+
+    cdef Descent descent
+    cdef Loss loss
+    cdef Dataset data           # of the batch at hand
+    cdef Workspace kept, inference
+    cdef Py_ssize_t kept_rows   # of the last forward
+    cdef int threads
+    cdef Watch watch            # never looks for signals: there may be no Python around
+    cdef ds_session table
+
+    def __init__(
+        self, Descent descent, Loss loss, Py_ssize_t rows, Py_ssize_t target_width, bint labels,
+        int threads,
+    ):
+        cdef Plan plan = descent.plan
+        self.descent, self.loss, self.threads = descent, loss, threads
+        self.data = Dataset.__new__(Dataset)
+        self.data._plan, self.data.target_width = plan, 1 if labels else target_width
+        self.data.x.stride, self.data.y.stride = plan.inputs, target_width
+        self.kept, self.inference = Workspace(plan, rows, True), Workspace(plan, rows, False)
+        self.watch.enabled = False
+        descent.reserve(rows)
+        self.table.self = <void *>self
+        self.table.inputs, self.table.outputs = plan.inputs, plan.outputs
+        self.table.targets, self.table.parameters = self.data.target_width, plan.parameters
+        self.table.max_rows, self.table.float_bits = rows, plan.float_bits
+        self.table.has_labels = labels
+        self.table.parameter_values = descent._parameters
+        self.table.gradients = descent._gradients
+        self.table.predict, self.table.forward = _session_predict, _session_forward
+        self.table.backward, self.table.update = _session_backward, _session_update
+        self.table.step = _session_step
+
+    def capsule(self):
+        """The table as a capsule that keeps the session."""
+        cdef object capsule = PyCapsule_New(&self.table, DS_SESSION, _release_session)
+        PyCapsule_SetContext(capsule, <void *>self)
+        Py_INCREF(self)
+        return capsule
+
+    cdef int outputs(
+        self, Workspace ws, const void *x, Py_ssize_t rows, void *out
+    ) noexcept nogil:
+        """x (rows, inputs) through a workspace to out (rows, outputs)."""
+        return _outputs(self.descent.plan, self.descent._parameters, x, rows, out, ws,
+                        self.threads, &self.watch)
+
+
+cdef int _outputs(
+    Plan plan, const char *parameters, const void *x, Py_ssize_t rows, void *out, Workspace ws,
+    int threads, Watch *watch,
+) noexcept nogil:
+    """A forward pass between matrices without gaps; a training workspace keeps its inputs."""
+    cdef ds_rows source, target
+    source.data, source.stride = <void *>x, plan.inputs
+    target.data, target.stride = out, plan.outputs
+    if ws.training:
+        _copy_rows(source, NULL, rows, plan.inputs, plan.itemsize, ws.batch_x)
+        source = ws.batch_x
+    _forward(plan, parameters, source, rows, ws, True, threads, watch)
+    _copy_rows(ws.y[plan.n_layers - 1], NULL, rows, plan.outputs, plan.itemsize, target)
+    return OK
+
+
+cdef void _release_session(object capsule) noexcept:
+    Py_DECREF(<object>PyCapsule_GetContext(capsule))
+
+
+cdef int _session_predict(void *self, const void *x, Py_ssize_t rows, void *out) noexcept nogil:
+    if not 0 < rows <= (<Session>self).table.max_rows:
+        return DS_SESSION_ROWS
+    return (<Session>self).outputs((<Session>self).inference, x, rows, out)
+
+
+cdef int _session_forward(void *self, const void *x, Py_ssize_t rows, void *out) noexcept nogil:
+    if not 0 < rows <= (<Session>self).table.max_rows:
+        return DS_SESSION_ROWS
+    (<Session>self).kept_rows = rows
+    return (<Session>self).outputs((<Session>self).kept, x, rows, out)
+
+
+cdef int _session_backward(
+    void *self, const void *d_out, Py_ssize_t rows, int accumulate, void *d_x
+) noexcept nogil:
+    cdef ds_rows source, target
+    if rows <= 0 or rows != (<Session>self).kept_rows:
+        return DS_SESSION_ROWS
+    source.data, source.stride = <void *>d_out, (<Session>self).table.outputs
+    target.data, target.stride = d_x, (<Session>self).table.inputs
+    return _backward_from(
+        (<Session>self).descent.plan, (<Session>self).descent._parameters, source, rows,
+        (<Session>self).descent._gradients, 0, accumulate, target, (<Session>self).kept,
+        (<Session>self).threads, &(<Session>self).watch)
+
+
+cdef int _session_update(void *self) noexcept nogil:
+    cdef Step step = (<Session>self).descent.begin(False)
+    return (<Session>self).descent.finish(&step)
+
+
+cdef int _session_step(
+    void *self, const void *x, const void *y, Py_ssize_t rows, double *loss
+) noexcept nogil:
+    cdef int status
+    if not 0 < rows <= (<Session>self).table.max_rows:
+        return DS_SESSION_ROWS
+    (<Session>self).data.rows, (<Session>self).data.x.data = rows, <void *>x
+    if (<Session>self).table.has_labels:
+        (<Session>self).data.labels = <const int64_t *>y
+    else:
+        (<Session>self).data.y.data = <void *>y
+    loss[0] = 0
+    status = (<Session>self).descent.step(
+        (<Session>self).data, (<Session>self).loss, NULL, 0, rows, (<Session>self).threads,
+        &(<Session>self).watch, loss)
+    loss[0] /= rows
+    return status

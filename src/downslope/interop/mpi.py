@@ -5,9 +5,10 @@ gradients of its share of each batch's rows; the sum over the ranks is made in p
 ``network.gradients``, and each rank makes the same update.
 
 The order of that sum: `any` is MPI's ``Allreduce``, the quickest, equal on all ranks, and to
-rounding what one rank gives.  `fixed` lets the ranks add their rows one after another, so that every
-gradient is the same chain over the batch's rows as on a single rank, to the bit (but for a bias that
-a layer's units share); they wait for each other meanwhile: it is for checking, not for speed.
+rounding what one rank gives.  `fixed` lets the ranks add their rows one after another, so that
+every gradient is the same chain over the batch's rows as on a single rank, to the bit (but for a
+bias that a layer's units share); they wait for each other meanwhile: it is for checking, not for
+speed.
 
 A rank that fails alone ends the job: the others wait for it in a sum that it never enters.
 """

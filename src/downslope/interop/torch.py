@@ -70,8 +70,8 @@ def as_module(network: Network) -> NetworkModule:
     Returns
     -------
     NetworkModule
-        A `torch.nn.Module` from (..., inputs) to (..., outputs) on the CPU, with gradients by inputs
-        and parameters (first derivatives only).
+        A `torch.nn.Module` from (..., inputs) to (..., outputs) on the CPU, with gradients by
+        inputs and parameters (first derivatives only).
 
     Examples
     --------
