@@ -171,8 +171,8 @@ def _sections(results: Results) -> Iterator[Section]:
     if found := results.of("target"):
         yield Section(
             "Training to an accuracy",
-            "Each side with initial weights and order of its own, three seeds; the time is training "
-            "alone, and the curve that of the median seed.",
+            "Each side with initial weights and order of its own, three seeds; the time is "
+            "training alone, and the curve that of the median seed.",
             [_table(found)],
             figures.svg(figures.accuracy(found), "accuracy"),
             "Correct test images over the seconds of training; further left is better.",
