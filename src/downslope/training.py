@@ -31,7 +31,7 @@ class Trainer:
         Trained in place.
     loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}, default "mse"
         See `fit`.
-    optimizer : str, SGD or Adam, default "sgd"
+    optimizer : str or Optimizer, default "sgd"
     threads : int, optional
         At most so many; see `set_num_threads`.
 
@@ -44,10 +44,10 @@ class Trainer:
     steps : int
         Updates made.
     learning_rate : float
-        Of the steps to come; can be set.
+        Of the steps to come; can be set, unless the optimiser has a schedule.
     state : array (states, parameters)
         The optimiser's state (velocity; means of the gradient and of its square), in the order of
-        ``network.parameters``.
+        ``network.parameters``; the last row is the parameters' moving average, if one is kept.
     history : History or None
         Of the last `fit`, also when it ended with an error.
     interrupted : bool
@@ -86,17 +86,7 @@ class Trainer:
         self.epoch = self.target_epoch = 0
         self.validates = self.interrupted = False
         self.history: History | None = None
-        kernel = self.optimizer.kernel
-        self.state = aligned_zeros(
-            (_kernels.OPTIMIZER_STATES[kernel], network.parameters.size), network.dtype
-        )
-        self._descent = _engine.Descent(
-            network._engine_plan,
-            network.parameters,
-            self.state,
-            _kernels.OPTIMIZERS[kernel],
-            self.optimizer.hyper,
-        )
+        self.state, self._descent = _make_descent(network, self.optimizer)
 
     @property
     def steps(self) -> int:
@@ -108,6 +98,11 @@ class Trainer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
+        if self.optimizer.schedule is not None:
+            raise ValueError(
+                "the optimizer's learning rate follows a schedule and can not be set besides; give "
+                "the optimizer a number"
+            )
         self._descent.learning_rate = as_number("learning_rate", value, at_least=0.0)
 
     # ---- Your own loop ----
@@ -186,11 +181,17 @@ class Trainer:
     def update(self) -> None:
         """One step of the optimiser with ``network.gradients`` as they stand.
 
+        If the optimiser clips, they are clipped in place.
+
         Raises
         ------
         FloatingPointError
             If a new parameter is not finite; it is left as it was.
         """
+        rates = self._learning_rates(1)
+        if rates is not None:
+            self._descent.learning_rate = rates[0]
+        self._begin_average()
         self._descent.keep_gradients(self.network.gradients)
         self._check(self._descent.update())
 
@@ -265,7 +266,8 @@ class Trainer:
         data = self.network.dataset(X, y, self.loss, sample_weight)
         rows, validation = self._split(data, validation_data, validation_split)
         count = data.rows if rows is None else len(rows)
-        batch = count if batch_size is None else min(as_count("batch_size", batch_size), count)
+        batch = count if batch_size is None else as_count("batch_size", batch_size)
+        batch = min(batch * self.optimizer.gradient_accumulation_steps, count)
         watchers = [*_checked_callbacks(callbacks), *([Progress()] if verbose else [])]
 
         self.history = history = History()
@@ -277,6 +279,8 @@ class Trainer:
                 callback.on_fit_begin(self)
                 begun.append(callback)
             self._run_epochs(data, rows, validation, batch, shuffle, sampling, threads, watchers)
+            if self._descent.average is not None:
+                self.network.parameters[...] = self._descent.average
             self.interrupted = False
         finally:
             with contextlib.ExitStack() as endings:  # each is called, even if another one fails
@@ -330,11 +334,26 @@ class Trainer:
         self, data: _engine.Dataset, order: NDArray[np.int64] | None, batch: int, threads: int
     ) -> float:
         """Steps over all rows of the order; the mean loss of its rows."""
+        count = data.rows if order is None else len(order)
+        rates = self._learning_rates(-(-count // batch))
+        self._begin_average()
         if self._descent.needs_gradients(batch):
             self._descent.keep_gradients(self.network.gradients)
-        status, total = self._descent.train(data, loss_code(self.loss, data), order, batch, threads)
+        status, total = self._descent.train(
+            data, loss_code(self.loss, data), order, batch, threads, rates
+        )
         self._check(status)
-        return total / (data.rows if order is None else len(order))
+        return total / count
+
+    def _learning_rates(self, count: int) -> NDArray[np.float64] | None:
+        """Of so many steps to come; None: as it is."""
+        schedule = self.optimizer.schedule
+        return None if schedule is None else schedule.rates(self.steps, count)
+
+    def _begin_average(self) -> None:
+        """The moving average begins with the parameters before the first step."""
+        if self.steps == 0 and self._descent.average is not None:
+            self._descent.average[...] = self.network.parameters
 
     def _check(self, status: int) -> None:
         """Raise what a run that ended early has to say."""
@@ -385,6 +404,30 @@ class Trainer:
             )
         x, y, *weight = validation_data
         return self.network.dataset(x, y, self.loss, weight[0] if weight else None, "_val")
+
+
+def _make_descent(network: Network, optimizer: Optimizer) -> tuple[NDArray[Any], _engine.Descent]:
+    """The optimiser's state (states, parameters), and the engine's descent with it."""
+    kernel, momentum = optimizer.kernel, optimizer.ema_momentum
+    states = _kernels.OPTIMIZER_STATES[kernel]
+    state = aligned_zeros((states + (momentum is not None), network.parameters.size), network.dtype)
+    for row, value in zip(state, optimizer.initial_state, strict=False):
+        row[...] = value
+    descent = _engine.Descent(
+        network._engine_plan,
+        network.parameters,
+        state,
+        _kernels.OPTIMIZERS[kernel],
+        optimizer.hyper,
+    )
+    descent.weight_decay = optimizer.weight_decay
+    if optimizer.clip_value is not None:
+        descent.clip_value = optimizer.clip_value
+    if optimizer.clip_norm is not None:
+        descent.clip_norm = optimizer.clip_norm
+    if momentum is not None:
+        descent.keep_average(state[states], momentum, optimizer.ema_overwrite_frequency or 0)
+    return state, descent
 
 
 def _checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
