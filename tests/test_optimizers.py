@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -338,6 +339,71 @@ def test_fit_ends_with_the_average(rng):
     trainer.fit(x, y, batch_size=None)
     np.testing.assert_array_equal(network.parameters, trainer.state[-1])
     assert np.abs(network.parameters - start).max() < 0.002  # a tenth of a step
+
+
+# ---- L-BFGS ----
+
+
+def test_lbfgs_is_scipys_on_the_oracle(rng):
+    optimize = pytest.importorskip("scipy.optimize")
+    x, y = make_data(rng)
+    network = make_network([ds.Dense(4, "tanh", l2=0.01), ds.Dense(3)])
+    oracle = reference.Network.copy_of(network)
+
+    def loss_and_gradient(parameters):
+        oracle.parameters = parameters
+        weights = oracle.layers[0].weights
+        gradient = oracle.gradient(x, y, "mse")
+        gradient[: weights.size] += 0.02 * weights.ravel()
+        return oracle.loss(x, y, "mse") + 0.01 * (weights**2).sum(), gradient
+
+    expected = optimize.minimize(
+        loss_and_gradient, oracle.parameters, jac=True, method="L-BFGS-B", options={"maxiter": 20}
+    )
+    history = network.fit(x, y, optimizer="lbfgs", epochs=20)
+    assert history.epochs == 20
+    assert history.loss[-1] == pytest.approx(expected.fun, rel=1e-6)
+    assert np.diff(history.loss).max() < 0
+    np.testing.assert_allclose(network.parameters, expected.x, rtol=1e-3, atol=1e-3)
+
+
+def test_lbfgs_ends_when_it_has_converged_or_is_told_to(rng):
+    pytest.importorskip("scipy")
+    x = rng.normal(size=(60, 5))
+    y = x @ rng.normal(size=(5, 3))
+    network = one_layer(trainable=True)
+    trainer = ds.Trainer(network, optimizer=ds.LBFGS(gradient_tolerance=1e-9))
+    history = trainer.fit(x, y, epochs=500, validation_split=0.2)
+    assert history.epochs == len(history.val_loss) == trainer.steps < 100
+    assert history.val_loss[-1] == pytest.approx(0, abs=1e-12)
+    stop = ds.EarlyStopping("loss", patience=1, min_delta=1e9)
+    network = one_layer()
+    assert network.fit(x, y, optimizer="lbfgs", epochs=100, callbacks=[stop]).epochs == 2
+    frozen = one_layer(trainable=False)
+    before = frozen.parameters.copy()
+    frozen.fit(x, y, optimizer="lbfgs", epochs=5)
+    np.testing.assert_array_equal(frozen.parameters, before)
+
+
+def test_what_lbfgs_does_not_do(rng, monkeypatch):
+    pytest.importorskip("scipy")
+    x, y = make_data(rng)
+    trainer = ds.Trainer(one_layer(), optimizer="lbfgs")
+    with pytest.raises(TypeError, match=r"LBFGS has no use for step\(\)"):
+        trainer.step(x, y)
+    with pytest.raises(TypeError, match=r"LBFGS has no use for update\(\)"):
+        trainer.update()
+    with pytest.raises(TypeError, match="LBFGS has no use for a learning rate"):
+        trainer.learning_rate = 0.1
+    with pytest.raises(ValueError, match="no learning rate to lower"):
+        trainer.fit(x, y, callbacks=[ds.ReduceLROnPlateau("loss")])
+    with pytest.raises(TypeError, match="LBFGS has no learning rate to look for"):
+        ds.find_learning_rate(one_layer(), x, y, optimizer="lbfgs")
+    with pytest.raises(ValueError, match="layer 0 has one"):
+        one_layer(max_norm=1.0).fit(x, y, optimizer="lbfgs")
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match=r'pip install "downslope\[scipy\]"'):
+        trainer.fit(x, y)
 
 
 # ---- Specifications ----

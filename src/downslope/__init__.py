@@ -24,6 +24,7 @@ from downslope.learning_rate import LearningRateSearch, find_learning_rate
 from downslope.losses import Loss
 from downslope.network import Network, load
 from downslope.optimizers import (
+    LBFGS,
     SGD,
     Adadelta,
     Adagrad,
@@ -39,6 +40,7 @@ from downslope.optimizers import (
 from downslope.training import Trainer
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Activation",
     "Adadelta",

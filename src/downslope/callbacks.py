@@ -185,11 +185,13 @@ class ReduceLROnPlateau(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         _check_monitored(self, trainer)
-        if trainer.optimizer.schedule is not None:
+        if getattr(trainer.optimizer, "schedule", None) is not None:
             raise ValueError(
                 "ReduceLROnPlateau contradicts the schedule of the optimizer's learning rate; "
                 "drop one of them"
             )
+        if not hasattr(trainer.optimizer, "learning_rate"):
+            raise ValueError(f"{trainer.optimizer!r} has no learning rate to lower")
         self._forget()
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:

@@ -130,8 +130,11 @@ def find_learning_rate(
     batch_size = as_count("batch_size", batch_size)
     smoothing = as_number("smoothing", smoothing, at_least=0.0, below=1.0)
     divergence = as_number("divergence", divergence, above=1.0)
-    optimizer = dataclasses.replace(as_optimizer(optimizer), learning_rate=lowest)
-    trainer = Trainer(copy.deepcopy(network), loss, optimizer, threads=threads)
+    chosen = as_optimizer(optimizer)
+    if not isinstance(chosen, Optimizer):
+        raise TypeError(f"{type(chosen).__name__} has no learning rate to look for")
+    chosen = dataclasses.replace(chosen, learning_rate=lowest)
+    trainer = Trainer(copy.deepcopy(network), loss, chosen, threads=threads)
     data = network.dataset(X, y, trainer.loss, None)
     rates = np.geomspace(lowest, highest, steps)
     losses = _losses(trainer, data, rates, batch_size, smoothing, divergence)

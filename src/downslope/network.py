@@ -22,7 +22,7 @@ from downslope.losses import Loss, as_loss
 if TYPE_CHECKING:
     from downslope.callbacks import Callback
     from downslope.history import History
-    from downslope.optimizers import Optimizer
+    from downslope.optimizers import LBFGS, Optimizer
 
 # Rows that go through the layers together in `predict`.
 _PREDICT_ROWS = 512
@@ -331,7 +331,7 @@ class Network:
         y: ArrayLike,
         *,
         loss: str | Loss = "mse",
-        optimizer: str | Optimizer = "sgd",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         epochs: int = 1,
         batch_size: int | None = 32,
         shuffle: bool = True,
@@ -352,10 +352,10 @@ class Network:
         loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}
             Default "mse".  ``binary_cross_entropy`` needs ``output="sigmoid"``; ``cross_entropy``
             needs ``output="softmax"`` and takes labels (rows,) or probabilities (rows, outputs).
-        optimizer : str or Optimizer, default "sgd"
+        optimizer : str, Optimizer or LBFGS, default "sgd"
             ``"sgd"``, ``"adam"``, ``"adamw"``, ``"nadam"``, ``"radam"``, ``"adagrad"``,
-            ``"rmsprop"``, ``"adadelta"``, ``"lion"`` or ``"rprop"`` with its defaults, or an
-            object such as ``downslope.Adam(1e-3)``.
+            ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its
+            defaults, or an object such as ``downslope.Adam(1e-3)``.
         epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
 callbacks, threads, verbose
             See `Trainer.fit`.

@@ -266,8 +266,8 @@ class NAdam(_Moments):
     """Adam that looks ahead along its momentum, as Nesterov does.
 
     With m and v as in `Adam`, ``mu(t) = beta_1 (1 - 0.96**(t * momentum_decay) / 2)`` and the
-    product ``M = mu(1) ... mu(t)``, ``p -= learning_rate * ((1 - mu(t)) g / (1 - M) + mu(t + 1) m / (1 -
-    M mu(t + 1))) / (sqrt(v / (1 - beta_2**t)) + epsilon)``.
+    product ``M = mu(1) ... mu(t)``:
+    ``p -= learning_rate * ((1 - mu(t)) g / (1 - M) + mu(t + 1) m / (1 - M mu(t + 1))) / (sqrt(v / (1 - beta_2**t)) + epsilon)``.
 
     Parameters
     ----------
@@ -612,18 +612,58 @@ ema_overwrite_frequency
         return (0.0, 1.0)  # the last gradient, and the steps in units of the learning rate
 
 
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS on all rows at once, by SciPy (extra ``scipy``); for small data.
+
+    An epoch of `fit` is an iteration; its loss is the one that it arrives at.  The batch size and
+    the order of the rows do not matter, and a run that has converged ends early.  `Trainer.step`
+    and `Trainer.update` are for other optimisers.
+
+    Parameters
+    ----------
+    memory : int, default 10
+        Iterations that the curvature is estimated from.
+    gradient_tolerance : float, default 1e-5
+        The run ends when no element of the gradient is larger.
+    loss_tolerance : float, default 1e-12
+        Or when an iteration lowers the loss by less than this, relative to it (or to 1).
+
+    Notes
+    -----
+    Liu and Nocedal, "On the limited memory BFGS method for large scale optimization" (1989);
+    ``scipy.optimize.minimize`` with the method L-BFGS-B.  Its bits depend on SciPy's version.
+
+    Examples
+    --------
+    >>> import downslope as ds
+    >>> ds.LBFGS(memory=20)
+    LBFGS(memory=20, gradient_tolerance=1e-05, loss_tolerance=1e-12)
+    """
+
+    _: KW_ONLY
+    memory: int = 10
+    gradient_tolerance: float = 1e-5
+    loss_tolerance: float = 1e-12
+
+    def __post_init__(self) -> None:
+        as_count("memory", self.memory)
+        as_number("gradient_tolerance", self.gradient_tolerance, at_least=0.0)
+        as_number("loss_tolerance", self.loss_tolerance, at_least=0.0)
+
+
 #: What a name given for an optimiser stands for: the class, with its defaults.
-OPTIMIZERS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, type[Optimizer | LBFGS]] = {
     cls.__name__.lower(): cls
-    for cls in (*(SGD, Adam, AdamW, NAdam, RAdam, Adagrad, RMSProp, Adadelta, Lion, Rprop),)
+    for cls in (*(SGD, Adam, AdamW, NAdam, RAdam, Adagrad, RMSProp, Adadelta, Lion, Rprop, LBFGS),)
 }
 
 
-def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
+def as_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
     """An optimiser from its name, with its defaults, or as it is."""
-    if isinstance(optimizer, Optimizer):
+    if isinstance(optimizer, Optimizer | LBFGS):
         return optimizer
-    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer | LBFGS):
         raise TypeError(f"give an optimiser, not its class: {optimizer.__name__}()")
     if not isinstance(optimizer, str):
         raise TypeError(
