@@ -267,7 +267,8 @@ class NAdam(_Moments):
 
     With m and v as in `Adam`, ``mu(t) = beta_1 (1 - 0.96**(t * momentum_decay) / 2)`` and the
     product ``M = mu(1) ... mu(t)``:
-    ``p -= learning_rate * ((1 - mu(t)) g / (1 - M) + mu(t + 1) m / (1 - M mu(t + 1))) / (sqrt(v / (1 - beta_2**t)) + epsilon)``.
+    ``d = (1 - mu(t)) g / (1 - M) + mu(t + 1) m / (1 - M mu(t + 1))`` and
+    ``p -= learning_rate * d / (sqrt(v / (1 - beta_2**t)) + epsilon)``.
 
     Parameters
     ----------
