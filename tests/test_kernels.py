@@ -511,7 +511,7 @@ ADD_PENALTY = Kernel(
     lambda isa, p, g: _kernels.run_add_penalty(isa, p, 0.125, 0.25, g),
     add_penalty_truth,
 )
-SCALE = Kernel(
+SCALING = Kernel(
     lambda rng, rows, cols: [rng.normal(size=(rows, cols))],
     lambda isa, x: _kernels.run_scale(isa, 0.375, x),
     lambda x: [Truth(0.375 * x, 1)],
@@ -601,7 +601,7 @@ KERNELS: dict[str, Kernel] = {
     "transpose": TRANSPOSE,
     "column sums": COLUMN_SUMS,
     "add penalty": ADD_PENALTY,
-    "scale": SCALE,
+    "scale": SCALING,
     "clip": CLIP,
     "power sums": POWER_SUMS,
     "limit columns": LIMIT_COLUMNS,
