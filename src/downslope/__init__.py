@@ -11,26 +11,44 @@ Examples
 True
 """
 
-from downslope import _threads
+from downslope import _threads, schedules
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
-from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress
+from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress, ReduceLROnPlateau
 from downslope.gradients import GradientCheck, check_gradients
 from downslope.history import History
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
+from downslope.learning_rate import LearningRateSearch, find_learning_rate
 from downslope.losses import Loss
 from downslope.network import Network, load
-from downslope.optimizers import SGD, Adam, Optimizer
+from downslope.optimizers import (
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSProp,
+    Rprop,
+)
 from downslope.training import Trainer
 
 _threads.register_with_threadpoolctl()
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Activation",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
     "Checkpoint",
     "Dense",
@@ -39,15 +57,24 @@ __all__ = [
     "History",
     "Initializer",
     "Layer",
+    "LearningRateSearch",
+    "Lion",
     "Loss",
+    "NAdam",
     "Network",
     "Optimizer",
     "Progress",
+    "RAdam",
+    "RMSProp",
+    "ReduceLROnPlateau",
+    "Rprop",
     "Trainer",
     "check_gradients",
     "config",
+    "find_learning_rate",
     "get_num_threads",
     "load",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]

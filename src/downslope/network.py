@@ -26,13 +26,13 @@ from downslope._validate import (
 )
 from downslope.activations import Activation
 from downslope.initializers import Initializer
-from downslope.layers import Dense, Layer
+from downslope.layers import TRAINING_OPTIONS, Dense, Layer
 from downslope.losses import Loss, as_loss
 
 if TYPE_CHECKING:
     from downslope.callbacks import Callback
     from downslope.history import History
-    from downslope.optimizers import Optimizer
+    from downslope.optimizers import LBFGS, Optimizer
 
 # Rows that go through the layers together in `predict`.
 _PREDICT_ROWS = 512
@@ -350,7 +350,7 @@ class Network:
         y: ArrayLike,
         *,
         loss: str | Loss | LossFunction = "mse",
-        optimizer: str | Optimizer = "sgd",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         epochs: int = 1,
         batch_size: int | None = 32,
         shuffle: bool = True,
@@ -376,7 +376,10 @@ class Network:
             and the targets of a batch that returns a tuple: the losses (rows,) or their mean, and
             the gradient (rows, outputs) of the mean by the outputs.  The targets reach it as they
             are, whatever they mean.  A function is called once per batch, on a slower path.
-        optimizer : str, SGD or Adam, default "sgd"
+        optimizer : str, Optimizer or LBFGS, default "sgd"
+            ``"sgd"``, ``"adam"``, ``"adamw"``, ``"nadam"``, ``"radam"``, ``"adagrad"``,
+            ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its
+            defaults, or an object such as ``downslope.Adam(1e-3)``.
         epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
 callbacks, on_divergence, threads, verbose
             See `Trainer.fit`.
@@ -459,6 +462,7 @@ callbacks, on_divergence, threads, verbose
                     "parameter": layer.activation.parameter,
                     "use_bias": layer.use_bias,
                     "shared_bias": layer.shared_bias,
+                    **{name: getattr(layer, name) for name in TRAINING_OPTIONS},
                 }
                 for layer in self._dense
             ],
@@ -661,6 +665,7 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
             weights="zeros",
             use_bias=layer["use_bias"],
             shared_bias=layer["shared_bias"],
+            **{name: layer.get(name, default) for name, default in TRAINING_OPTIONS.items()},
         )
         for layer in description["layers"]
     ]
