@@ -581,7 +581,7 @@ cdef int _backward(
 
 
 cdef class Loss:
-    """A loss as the engine sees it: a kernel and the parameters that it is handed.  Never changed."""
+    """A loss as the engine sees it: a kernel and the parameters that it takes.  Never changed."""
 
     cdef int code
     cdef bint reads_outputs     # else the net input of the last layer
