@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from downslope.losses import Loss
 
 # Elements looked at in one go: bounds the memory of a check, whatever the size of the data.
-_CHUNK = 1 << 20
+LOOK_SIZE = 1 << 20
 
 
 def choose(what: str, name: object, choices: Iterable[str]) -> str:
@@ -45,6 +45,8 @@ def choose(what: str, name: object, choices: Iterable[str]) -> str:
 
 def as_count(name: str, value: object, *, at_least: int = 1) -> int:
     """A whole number of at least `at_least`, or an error that names the argument."""
+    if type(value) is int and value >= at_least:
+        return value  # the usual case, quickly
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be a whole number; got {value!r}")
     if value < at_least:
@@ -95,6 +97,13 @@ def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArr
     ValueError
         If the shape is wrong or a value is not finite.
     """
+    if (
+        type(values) is np.ndarray
+        and values.dtype is dtype
+        and values.size <= LOOK_SIZE
+        and _kernels.is_ready(values, columns, dtype.itemsize * 8)
+    ):
+        return values  # the usual case of a single step or prediction, quickly
     array = as_numeric(name, values)
     if array.ndim == 1 and columns == 1:
         array = array.reshape(-1, 1)
@@ -214,10 +223,10 @@ def as_finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 def _chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """The array in chunks of rows, each with the number of its first row."""
-    if array.size <= _CHUNK:
+    if array.size <= LOOK_SIZE:
         yield 0, array
         return
-    step = max(1, _CHUNK // max(1, array.shape[1]))
+    step = max(1, LOOK_SIZE // max(1, array.shape[1]))
     for first in range(0, len(array), step):
         yield first, array[first : first + step]
 

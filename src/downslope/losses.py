@@ -56,6 +56,11 @@ class Kind:
     outputs_per_target: int = 1
     repeats_target: bool = False
 
+    @property
+    def takes_any_output_and_target(self) -> bool:
+        """Whether any rows of numbers, one for each output, are right for any network."""
+        return not self.outputs and self.targets == "real" and self.outputs_per_target == 1
+
 
 #: The losses' names; docs/activations_and_losses.md has their formulas and sources.
 LOSSES: dict[str, Kind] = {

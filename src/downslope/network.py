@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _own_loss, _plan, _threads
+from downslope import _engine, _kernels, _own_loss, _plan, _threads
+from downslope._exclusive import Exclusive
 from downslope._memory import aligned_zeros
 from downslope._own_loss import LossFunction, Rows
 from downslope._validate import (
+    LOOK_SIZE,
     as_any_targets,
     as_count,
     as_float_type,
@@ -139,6 +141,11 @@ class Network:
         self._idle: list[_engine.Workspace] = []  # of `predict`, one for each thread at work
         self._pass: _engine.Workspace | None = None  # of the last `forward`
         self._pass_rows = 0
+        #: Held by the thread that trains the network.
+        self.exclusive = Exclusive(
+            "another thread is training this network, or in its forward() or backward(). Train one "
+            "network from one thread at a time, or copies of it: copy.deepcopy(network)"
+        )
 
     # ---- Parameters ----
 
@@ -224,6 +231,8 @@ class Network:
         ------
         TypeError, ValueError
             If X is not as it should be, or has no rows.
+        RuntimeError
+            If another thread is training the network.
 
         Examples
         --------
@@ -235,14 +244,15 @@ class Network:
         array([[1., 2.]], dtype=float32)
         """
         x = _some_rows("X", as_rows("X", X, self.inputs, self.dtype))
-        if self._pass is None or self._pass.rows < len(x):
-            self._pass = _engine.Workspace(self._engine_plan, len(x), True)
         out = np.empty((len(x), self.outputs), self.dtype)
-        self._pass_rows = 0
-        _engine.forward(
-            self._engine_plan, self._parameters, x, out, self._pass, _threads.resolve(threads)
-        )
-        self._pass_rows = len(x)
+        with self.exclusive:
+            if self._pass is None or self._pass.rows < len(x):
+                self._pass = _engine.Workspace(self._engine_plan, len(x), True)
+            self._pass_rows = 0
+            _engine.forward(
+                self._engine_plan, self._parameters, x, out, self._pass, _threads.resolve(threads)
+            )
+            self._pass_rows = len(x)
         return out
 
     def backward(
@@ -267,7 +277,7 @@ class Network:
         Raises
         ------
         RuntimeError
-            If there was no `forward`.
+            If there was no `forward`, or another thread is training the network.
         TypeError, ValueError
             If `d_out` is not as it should be.
         """
@@ -279,16 +289,17 @@ class Network:
                 f"d_out must have the {self._pass_rows} rows of the last forward(); got {len(d)}"
             )
         d_x = np.empty((len(d), self.inputs), self.dtype)
-        _engine.backward(
-            self._engine_plan,
-            self._parameters,
-            d,
-            self.gradients,
-            d_x,
-            self._pass,
-            _threads.resolve(threads),
-            accumulate,
-        )
+        with self.exclusive:
+            _engine.backward(
+                self._engine_plan,
+                self._parameters,
+                d,
+                self.gradients,
+                d_x,
+                self._pass,
+                _threads.resolve(threads),
+                accumulate,
+            )
         return d_x
 
     def evaluate(
@@ -348,6 +359,7 @@ class Network:
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         callbacks: Sequence[Callback] = (),
+        on_divergence: str = "raise",
         threads: int | None = None,
         verbose: int = 0,
     ) -> History:
@@ -366,7 +378,7 @@ class Network:
             are, whatever they mean.  A function is called once per batch, on a slower path.
         optimizer : str, SGD or Adam, default "sgd"
         epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
-callbacks, threads, verbose
+callbacks, on_divergence, threads, verbose
             See `Trainer.fit`.
 
         Returns
@@ -375,7 +387,7 @@ callbacks, threads, verbose
 
         Raises
         ------
-        TypeError, ValueError, FloatingPointError, KeyboardInterrupt
+        TypeError, ValueError, RuntimeError, FloatingPointError, KeyboardInterrupt
             See `Trainer.fit`.
 
         Examples
@@ -400,6 +412,7 @@ callbacks, threads, verbose
             validation_data=validation_data,
             validation_split=validation_split,
             callbacks=callbacks,
+            on_divergence=on_divergence,
             threads=threads,
             verbose=verbose,
         )
@@ -425,21 +438,15 @@ callbacks, threads, verbose
         """
         from downslope.interop.safetensors import write_tensors
 
-        texts = {**self.metadata, **(metadata or {})}
-        if _ARCHITECTURE in texts:
-            raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
-        write_tensors(
-            path,
-            dict(zip(_tensor_shapes(self.inputs, self._dense), self._views(), strict=True)),
-            {**texts, _ARCHITECTURE: json.dumps(self._architecture())},
-        )
+        write_tensors(path, *to_file(self, metadata or {}))
 
     def _views(self) -> list[NDArray[Any]]:
         """All weights and biases, in the order of the parameters."""
         pairs = [(layer.weights, layer.bias) for layer in self.layers]
         return [view for pair in pairs for view in pair if view is not None]
 
-    def _architecture(self) -> dict[str, Any]:
+    def architecture(self) -> dict[str, Any]:
+        """The network but for its parameters, as its file describes it."""
         return {
             "format": 1,
             "inputs": self.inputs,
@@ -487,6 +494,11 @@ callbacks, threads, verbose
         suffix: str = "",
     ) -> _engine.Dataset | Rows:
         """Checked rows, targets and weights, as the engine takes them; or a function."""
+        plain = isinstance(loss, Loss) and loss.kind.takes_any_output_and_target
+        if plain and sample_weight is None and _are_plain(X, y, self.dtype):
+            ready = _engine.ready_dataset(self._engine_plan, X, y)
+            if ready is not None:
+                return ready  # the usual case of a single step, quickly
         x = _some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
         weight = as_weights(sample_weight, len(x), self.dtype)
         if not isinstance(loss, Loss):
@@ -540,7 +552,7 @@ callbacks, threads, verbose
             raise ValueError("out is read-only; give an array that can be written to")
         if not out.flags.c_contiguous or not out.flags.aligned:
             raise ValueError("out must be C-contiguous; give numpy.empty(shape, dtype)")
-        if np.may_share_memory(out, x) or np.may_share_memory(out, self._parameters):
+        if _kernels.overlap(out, x) or _kernels.overlap(out, self._parameters):
             raise ValueError("out overlaps X or the network's parameters; give memory of its own")
         return out
 
@@ -570,7 +582,7 @@ callbacks, threads, verbose
 
 
 def load(path: str | os.PathLike[str]) -> Network:
-    """Read a network that `Network.save` wrote.
+    """Read a network that `Network.save` wrote, or the one in a checkpoint.
 
     Parameters
     ----------
@@ -598,9 +610,30 @@ def load(path: str | os.PathLike[str]) -> Network:
     >>> bool((again.parameters == net.parameters).all())
     True
     """
+    from downslope.checkpoints import network_part
     from downslope.interop.safetensors import read_tensors
 
-    tensors, metadata = read_tensors(path)
+    return from_file(path, *network_part(*read_tensors(path)))
+
+
+def to_file(
+    network: Network, metadata: dict[str, str]
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Tensors and metadata of a network's file."""
+    texts = {**network.metadata, **metadata}
+    if _ARCHITECTURE in texts:
+        raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
+    names = _tensor_shapes(network.inputs, network._dense)
+    return (
+        dict(zip(names, network._views(), strict=True)),
+        {**texts, _ARCHITECTURE: json.dumps(network.architecture())},
+    )
+
+
+def from_file(
+    path: str | os.PathLike[str], tensors: dict[str, NDArray[Any]], metadata: dict[str, str]
+) -> Network:
+    """The network of a file's tensors and metadata."""
     text = metadata.pop(_ARCHITECTURE, None)
     if text is None:
         raise ValueError(
@@ -745,6 +778,15 @@ def _as_seed(seed: Any) -> int:
     if value >= 1 << 64:
         raise ValueError(f"seed must be below 2**64; got {seed!r}")
     return value
+
+
+def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:
+    """Whether both are small enough arrays of the float type, to be looked at in one go."""
+    return (
+        type(X) is type(y) is np.ndarray
+        and X.dtype is y.dtype is dtype
+        and X.size + y.size <= LOOK_SIZE
+    )
 
 
 def _some_rows(name: str, array: NDArray[Any]) -> NDArray[Any]:
