@@ -5,7 +5,6 @@ import pytest
 
 from downslope import _engine
 from downslope.cases import CASES, Case, disagreement, phases
-from downslope.network import loss_code
 from downslope.optimizers import SGD
 from downslope.timing import Pairs, Turn, alternate, median_interval, spread
 
@@ -43,7 +42,7 @@ def test_phases_train_as_steps_do():
     timed, usual = case.trainer(), case.trainer()
     data = timed.network.dataset(x, y, timed.loss, None)
     timed._descent.keep_gradients(timed.network.gradients)
-    loss = loss_code(timed.loss, data)
+    loss = timed._losses[data.has_labels]
     times = timed._descent.time_phases(data, loss, order, case.batch, 1, 3)
     for _ in range(3):
         usual.step(x[order], y[order])

@@ -74,13 +74,15 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
     }
   }
 
+  /* In a scratch tile there is room behind a row's last column, and the next row comes after. */
+  const int whole = !ragged || !p->c;
   UNROLL for (int r = 0; r < rows; r++) {
     real *to = ds_row(out, r);
     UNROLL for (int v = 0; v < vectors; v++) {
-      if (ragged && v == vectors - 1) {
-        v_store_first(to + v * VEC, sums[r][v], last);
-      } else {
+      if (whole || v < vectors - 1) {
         v_store(to + v * VEC, sums[r][v]);
+      } else {
+        v_store_first(to + v * VEC, sums[r][v], last);
       }
     }
   }
@@ -120,9 +122,11 @@ TILES_6(TILE, 2)
 static const tile_fn tiles[TILE_VECTORS][TILE_ROWS][2] = {{TILES_12(PAIR, 1)}, {TILES_6(PAIR, 2)}};
 #endif
 
-/* Sizes of the blocks: DEPTH_BLOCK of a strip of b takes half of a first-level cache of 32 kB, and
- * with ROW_BLOCK rows of a stays in the second level. */
-enum { DEPTH_BLOCK = 16384 / (STRIP * (int)sizeof(real)), ROW_BLOCK = 192 };
+/* Sizes of the blocks.  DEPTH_BLOCK of a strip of b takes half of a first-level cache of 32 kB, or
+ * all of it where a strip has rows of more than a cache line: a tile then does so much with each row
+ * that the second level keeps up.  With ROW_BLOCK rows of a the block stays in the second level. */
+enum { STRIP_BYTES = STRIP * (int)sizeof(real), ROW_BLOCK = 192 };
+enum { DEPTH_BLOCK = (STRIP_BYTES > 64 ? 32768 : 16384) / STRIP_BYTES };
 /* b is copied when its part spans more than this many elements (a first-level cache full) ... */
 enum { FAR_APART = 32768 / (int)sizeof(real) };
 /* ... and is used by enough rows to be worth it. */
@@ -163,9 +167,10 @@ static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t co
     if (c.data) {
       tile(&t, i, j, last, ds_at(c, i - first, 0));
     } else {
-      _Alignas(64) real scratch[TILE_ROWS * STRIP];
-      tile(&t, i, j, last, (ds_rows){scratch, STRIP});
-      p->finish(p->context, i, j, height, columns, (ds_rows){scratch, STRIP});
+      _Alignas(64) real scratch[TILE_ROWS * STRIP + VEC];
+      const ds_rows out = {scratch, columns};
+      tile(&t, i, j, last, out);
+      p->finish(p->context, i, j, height, columns, out);
     }
     i += height;
   }
@@ -225,6 +230,10 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
     __builtin_prefetch(ds_row(parameters, r), 1);
     if (f->state_1) __builtin_prefetch(ds_row(state_1, r), 1);
     if (f->state_2) __builtin_prefetch(ds_row(state_2, r), 1);
+  }
+  if (cols == f->stride && cols == tile.stride) { /* rows without a gap are one long row */
+    cols *= rows;
+    rows = 1;
   }
   if (f->update(rows, cols, tile, parameters.data, state_1.data, state_2.data, f->stride,
                 f->coefficients)) {

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from downslope import _engine
 from downslope.baseline import NumpyNetwork
-from downslope.network import Network, loss_code
+from downslope.network import Network
 from downslope.optimizers import SGD, Adam
 from downslope.timing import Turn
 from downslope.training import Trainer
@@ -177,9 +178,10 @@ def phases(case: Case, threads: int = 1, seconds: float = 0.5) -> dict[str, floa
         Seconds of each phase; of all of them, "apart"; and of a whole step, "in fit".  Medians.
     """
     trainer = case.trainer(threads)
-    network, loss = trainer.network, trainer.loss
+    network = trainer.network
     x, y = case.data()
-    data = network.dataset(x, y, loss, None)
+    data = network.dataset(x, y, trainer.loss, None)
+    assert isinstance(data, _engine.Dataset)
     order = np.random.default_rng(SEED).permutation(len(x))
     descent = trainer._descent
     descent.keep_gradients(network.gradients)
@@ -189,7 +191,7 @@ def phases(case: Case, threads: int = 1, seconds: float = 0.5) -> dict[str, floa
     apart = []
     for first in range(repeats):
         rows = np.roll(order, -first * case.batch)
-        arguments = data, loss_code(loss, data), rows, case.batch, threads, case.steps
+        arguments = data, trainer._losses[data.has_labels], rows, case.batch, threads, case.steps
         apart.append(descent.time_phases(*arguments))
         in_fit()
     found = {name: median(times[name] for times in apart) for name in apart[0]}

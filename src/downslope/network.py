@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _kernels, _plan, _threads
+from downslope import _engine, _kernels, _own_loss, _plan, _threads
+from downslope._exclusive import Exclusive
 from downslope._memory import aligned_zeros
-from downslope._validate import as_count, as_float_type, as_rows, as_targets, as_weights
+from downslope._own_loss import LossFunction, Rows
+from downslope._validate import (
+    LOOK_SIZE,
+    as_any_targets,
+    as_count,
+    as_float_type,
+    as_rows,
+    as_targets,
+    as_weights,
+)
 from downslope.activations import Activation
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
@@ -131,6 +141,11 @@ class Network:
         self._idle: list[_engine.Workspace] = []  # of `predict`, one for each thread at work
         self._pass: _engine.Workspace | None = None  # of the last `forward`
         self._pass_rows = 0
+        #: Held by the thread that trains the network.
+        self.exclusive = Exclusive(
+            "another thread is training this network, or in its forward() or backward(). Train one "
+            "network from one thread at a time, or copies of it: copy.deepcopy(network)"
+        )
 
     # ---- Parameters ----
 
@@ -216,6 +231,8 @@ class Network:
         ------
         TypeError, ValueError
             If X is not as it should be, or has no rows.
+        RuntimeError
+            If another thread is training the network.
 
         Examples
         --------
@@ -227,14 +244,15 @@ class Network:
         array([[1., 2.]], dtype=float32)
         """
         x = _some_rows("X", as_rows("X", X, self.inputs, self.dtype))
-        if self._pass is None or self._pass.rows < len(x):
-            self._pass = _engine.Workspace(self._engine_plan, len(x), True)
         out = np.empty((len(x), self.outputs), self.dtype)
-        self._pass_rows = 0
-        _engine.forward(
-            self._engine_plan, self._parameters, x, out, self._pass, _threads.resolve(threads)
-        )
-        self._pass_rows = len(x)
+        with self.exclusive:
+            if self._pass is None or self._pass.rows < len(x):
+                self._pass = _engine.Workspace(self._engine_plan, len(x), True)
+            self._pass_rows = 0
+            _engine.forward(
+                self._engine_plan, self._parameters, x, out, self._pass, _threads.resolve(threads)
+            )
+            self._pass_rows = len(x)
         return out
 
     def backward(
@@ -259,7 +277,7 @@ class Network:
         Raises
         ------
         RuntimeError
-            If there was no `forward`.
+            If there was no `forward`, or another thread is training the network.
         TypeError, ValueError
             If `d_out` is not as it should be.
         """
@@ -271,16 +289,17 @@ class Network:
                 f"d_out must have the {self._pass_rows} rows of the last forward(); got {len(d)}"
             )
         d_x = np.empty((len(d), self.inputs), self.dtype)
-        _engine.backward(
-            self._engine_plan,
-            self._parameters,
-            d,
-            self.gradients,
-            d_x,
-            self._pass,
-            _threads.resolve(threads),
-            accumulate,
-        )
+        with self.exclusive:
+            _engine.backward(
+                self._engine_plan,
+                self._parameters,
+                d,
+                self.gradients,
+                d_x,
+                self._pass,
+                _threads.resolve(threads),
+                accumulate,
+            )
         return d_x
 
     def evaluate(
@@ -288,7 +307,7 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss = "mse",
+        loss: str | Loss | LossFunction = "mse",
         sample_weight: ArrayLike | None = None,
         threads: int | None = None,
     ) -> float:
@@ -298,7 +317,7 @@ class Network:
         ----------
         X : array (rows, inputs)
         y : array (rows, outputs), or (rows,) for one output or for class labels
-        loss : str, default "mse"
+        loss : str, Loss or function, default "mse"
             See `fit`.
         sample_weight : array (rows,), optional
             The result is ``sum(weight * loss) / rows``.
@@ -330,7 +349,7 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss = "mse",
+        loss: str | Loss | LossFunction = "mse",
         optimizer: str | Optimizer = "sgd",
         epochs: int = 1,
         batch_size: int | None = 32,
@@ -340,6 +359,7 @@ class Network:
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         callbacks: Sequence[Callback] = (),
+        on_divergence: str = "raise",
         threads: int | None = None,
         verbose: int = 0,
     ) -> History:
@@ -349,12 +369,16 @@ class Network:
         ----------
         X : array (rows, inputs)
         y : array (rows, outputs), or (rows,) for one output or for class labels
-        loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}
-            Default "mse".  ``binary_cross_entropy`` needs ``output="sigmoid"``; ``cross_entropy``
-            needs ``output="softmax"`` and takes labels (rows,) or probabilities (rows, outputs).
+        loss : str, Loss or function, default "mse"
+            A name, as in `Loss`, which also takes parameters.  ``binary_cross_entropy`` needs
+            ``output="sigmoid"``; ``cross_entropy`` needs ``output="softmax"`` and takes labels
+            (rows,) or probabilities (rows, outputs).  Or a function of the outputs (rows, outputs)
+            and the targets of a batch that returns a tuple: the losses (rows,) or their mean, and
+            the gradient (rows, outputs) of the mean by the outputs.  The targets reach it as they
+            are, whatever they mean.  A function is called once per batch, on a slower path.
         optimizer : str, SGD or Adam, default "sgd"
         epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
-callbacks, threads, verbose
+callbacks, on_divergence, threads, verbose
             See `Trainer.fit`.
 
         Returns
@@ -363,7 +387,7 @@ callbacks, threads, verbose
 
         Raises
         ------
-        TypeError, ValueError, FloatingPointError, KeyboardInterrupt
+        TypeError, ValueError, RuntimeError, FloatingPointError, KeyboardInterrupt
             See `Trainer.fit`.
 
         Examples
@@ -388,6 +412,7 @@ callbacks, threads, verbose
             validation_data=validation_data,
             validation_split=validation_split,
             callbacks=callbacks,
+            on_divergence=on_divergence,
             threads=threads,
             verbose=verbose,
         )
@@ -413,21 +438,15 @@ callbacks, threads, verbose
         """
         from downslope.interop.safetensors import write_tensors
 
-        texts = {**self.metadata, **(metadata or {})}
-        if _ARCHITECTURE in texts:
-            raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
-        write_tensors(
-            path,
-            dict(zip(_tensor_shapes(self.inputs, self._dense), self._views(), strict=True)),
-            {**texts, _ARCHITECTURE: json.dumps(self._architecture())},
-        )
+        write_tensors(path, *to_file(self, metadata or {}))
 
     def _views(self) -> list[NDArray[Any]]:
         """All weights and biases, in the order of the parameters."""
         pairs = [(layer.weights, layer.bias) for layer in self.layers]
         return [view for pair in pairs for view in pair if view is not None]
 
-    def _architecture(self) -> dict[str, Any]:
+    def architecture(self) -> dict[str, Any]:
+        """The network but for its parameters, as its file describes it."""
         return {
             "format": 1,
             "inputs": self.inputs,
@@ -447,43 +466,60 @@ callbacks, threads, verbose
 
     # ---- For the trainer ----
 
-    def checked_loss(self, loss: str | Loss) -> Loss:
-        """The loss, if it goes with this network's last activation."""
+    def checked_loss(self, loss: str | Loss | LossFunction) -> Loss | LossFunction:
+        """The loss, if it goes with this network's outputs."""
+        if callable(loss):
+            return loss
         chosen = as_loss(loss)
-        last = self.layers[-1].activation.name
-        if chosen.output is not None and last != chosen.output:
+        kind, last = chosen.kind, self.layers[-1].activation.name
+        if kind.outputs and last not in kind.outputs:
             raise ValueError(
-                f"loss {chosen.name!r} needs a network with output={chosen.output!r}; "
-                f"this one has {last!r}"
+                f"loss {chosen.name!r} needs a network with "
+                f"output={' or '.join(map(repr, kind.outputs))}; this one has {last!r}"
             )
+        if self.outputs % kind.outputs_per_target:
+            raise ValueError(
+                f"loss {chosen.name!r} needs {kind.outputs_per_target} outputs for each target; "
+                f"this network has {self.outputs}"
+            )
+        chosen.kernel_parameters(self.outputs)
         return chosen
 
     def dataset(
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: Loss,
+        loss: Loss | LossFunction,
         sample_weight: ArrayLike | None,
         suffix: str = "",
-    ) -> _engine.Dataset:
-        """Checked rows, targets and weights, as the engine takes them."""
+    ) -> _engine.Dataset | Rows:
+        """Checked rows, targets and weights, as the engine takes them; or a function."""
+        takes_any = isinstance(loss, Loss) and loss.kind.takes_any
+        if takes_any and sample_weight is None and _are_plain(X, y, self.dtype):
+            ready = _engine.ready_dataset(self._engine_plan, X, y)
+            if ready is not None:
+                return ready  # the usual case of a single step, quickly
         x = _some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
-        return _engine.Dataset(
-            self._engine_plan,
-            x,
-            as_targets("y" + suffix, y, len(x), self.outputs, loss, self.dtype),
-            as_weights(sample_weight, len(x), self.dtype),
-        )
+        weight = as_weights(sample_weight, len(x), self.dtype)
+        if not isinstance(loss, Loss):
+            return Rows(loss, x, as_any_targets("y" + suffix, y, len(x)), weight)
+        targets = as_targets("y" + suffix, y, len(x), self.outputs, loss, self.dtype)
+        return _engine.Dataset(self._engine_plan, x, targets, weight)
 
-    def mean_loss(self, data: _engine.Dataset, loss: Loss, threads: int) -> float:
-        """The mean loss over the rows of a data set."""
+    def mean_loss(
+        self, data: _engine.Dataset | Rows, loss: Loss | LossFunction, threads: int
+    ) -> float:
+        """The mean loss over the rows of a data set that `dataset` made for this loss."""
+        if isinstance(data, Rows):
+            return _own_loss.mean_loss(self, data, threads)
+        assert isinstance(loss, Loss)
         workspace = self._take_workspace()
         try:
             total = _engine.evaluate(
                 self._engine_plan,
                 self._parameters,
                 data,
-                loss_code(loss, data),
+                _plan.make_losses(loss, self.outputs)[data.has_labels],
                 workspace,
                 threads,
             )
@@ -516,7 +552,7 @@ callbacks, threads, verbose
             raise ValueError("out is read-only; give an array that can be written to")
         if not out.flags.c_contiguous or not out.flags.aligned:
             raise ValueError("out must be C-contiguous; give numpy.empty(shape, dtype)")
-        if np.may_share_memory(out, x) or np.may_share_memory(out, self._parameters):
+        if _kernels.overlap(out, x) or _kernels.overlap(out, self._parameters):
             raise ValueError("out overlaps X or the network's parameters; give memory of its own")
         return out
 
@@ -546,7 +582,7 @@ callbacks, threads, verbose
 
 
 def load(path: str | os.PathLike[str]) -> Network:
-    """Read a network that `Network.save` wrote.
+    """Read a network that `Network.save` wrote, or the one in a checkpoint.
 
     Parameters
     ----------
@@ -574,9 +610,30 @@ def load(path: str | os.PathLike[str]) -> Network:
     >>> bool((again.parameters == net.parameters).all())
     True
     """
+    from downslope.checkpoints import network_part
     from downslope.interop.safetensors import read_tensors
 
-    tensors, metadata = read_tensors(path)
+    return from_file(path, *network_part(*read_tensors(path)))
+
+
+def to_file(
+    network: Network, metadata: dict[str, str]
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Tensors and metadata of a network's file."""
+    texts = {**network.metadata, **metadata}
+    if _ARCHITECTURE in texts:
+        raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
+    names = _tensor_shapes(network.inputs, network._dense)
+    return (
+        dict(zip(names, network._views(), strict=True)),
+        {**texts, _ARCHITECTURE: json.dumps(network.architecture())},
+    )
+
+
+def from_file(
+    path: str | os.PathLike[str], tensors: dict[str, NDArray[Any]], metadata: dict[str, str]
+) -> Network:
+    """The network of a file's tensors and metadata."""
     text = metadata.pop(_ARCHITECTURE, None)
     if text is None:
         raise ValueError(
@@ -589,11 +646,6 @@ def load(path: str | os.PathLike[str]) -> Network:
         raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
     network.metadata = metadata
     return network
-
-
-def loss_code(loss: Loss, data: _engine.Dataset) -> int:
-    """The kernel of a loss for the targets of a data set: dense ones or labels."""
-    return _kernels.LOSSES[(data.has_labels and loss.label_kernel) or loss.name]
 
 
 def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
@@ -726,6 +778,15 @@ def _as_seed(seed: Any) -> int:
     if value >= 1 << 64:
         raise ValueError(f"seed must be below 2**64; got {seed!r}")
     return value
+
+
+def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:
+    """Whether both are small enough arrays of the float type, to be looked at in one go."""
+    return (
+        type(X) is type(y) is np.ndarray
+        and X.dtype is y.dtype is dtype
+        and X.size + y.size <= LOOK_SIZE
+    )
 
 
 def _some_rows(name: str, array: NDArray[Any]) -> NDArray[Any]:
