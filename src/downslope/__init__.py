@@ -15,11 +15,12 @@ from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
 from downslope.callbacks import Callback, EarlyStopping, Progress
-from downslope.gradients import GradientCheck, check_gradients
+from downslope.gradients import GradientCheck, check_gradient, check_gradients, gradient
 from downslope.history import History
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
 from downslope.losses import Loss
+from downslope.minimize import MinimizeResult, minimize, random_search
 from downslope.network import Network, load
 from downslope.optimizers import SGD, Adam, Optimizer
 from downslope.training import Trainer
@@ -36,14 +37,19 @@ __all__ = [
     "Initializer",
     "Layer",
     "Loss",
+    "MinimizeResult",
     "Network",
     "Optimizer",
     "Progress",
     "Trainer",
+    "check_gradient",
     "check_gradients",
     "config",
     "get_num_threads",
+    "gradient",
     "load",
+    "minimize",
+    "random_search",
     "set_num_threads",
     "show_config",
 ]
