@@ -15,6 +15,7 @@ from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
 from downslope.callbacks import Callback, EarlyStopping, Progress
+from downslope.explain import Explanation, explain
 from downslope.gradients import GradientCheck, check_gradient, check_gradients, gradient
 from downslope.history import History
 from downslope.initializers import Initializer
@@ -32,6 +33,7 @@ __all__ = [
     "Callback",
     "Dense",
     "EarlyStopping",
+    "Explanation",
     "GradientCheck",
     "History",
     "Initializer",
@@ -45,6 +47,7 @@ __all__ = [
     "check_gradient",
     "check_gradients",
     "config",
+    "explain",
     "get_num_threads",
     "gradient",
     "load",
