@@ -121,6 +121,10 @@ class Explanation:
     digits: int
     full: bool
 
+    def unit_name(self, layer: int, unit: int) -> str:
+        """The symbol of a unit, counted from 0; layer 0 are the inputs."""
+        return _Writer(self).input(layer, unit)
+
     def sections(self) -> list[Section]:
         """The lines of arithmetic, in the order of the step."""
         return list(_Writer(self).full() if self.full else _Writer(self).summary())
