@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Points along a curve.
 _CURVE = 200
 # Up to so many weights between two layers have their values written beside them.
-_WRITTEN = 8
+_WRITTEN = 6
 
 
 def plot_weight(
