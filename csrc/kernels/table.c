@@ -23,6 +23,10 @@ void DS_NAME(finish_derivative)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, p
 void DS_NAME(finish_update)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
 void DS_NAME(transpose)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows);
 void DS_NAME(column_sums)(ptrdiff_t, ptrdiff_t, ds_rows, const void *, void *);
+void DS_NAME(row_product)(ptrdiff_t, ptrdiff_t, const void *, const void *, ptrdiff_t, const void *,
+                          void *);
+void DS_NAME(row_delta)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
+void DS_NAME(row_gradient)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
 ptrdiff_t DS_NAME(first_not_finite)(ptrdiff_t, ptrdiff_t, ds_rows);
 ptrdiff_t DS_NAME(fma_chains)(ptrdiff_t, void *);
 
@@ -47,6 +51,9 @@ const ds_kernels DS_NAME(kernels) = {
     .finish_update = DS_NAME(finish_update),
     .transpose = DS_NAME(transpose),
     .column_sums = DS_NAME(column_sums),
+    .row_product = DS_NAME(row_product),
+    .row_delta = DS_NAME(row_delta),
+    .row_gradient = DS_NAME(row_gradient),
     .activations = {DS_ACTIVATIONS(ACTIVATION)},
     .derivatives = {DS_ACTIVATIONS(DERIVATIVE)},
     .losses = {DS_LOSSES(LOSS)},

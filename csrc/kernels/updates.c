@@ -7,7 +7,7 @@
  *
  * Numeric contract: element by element, each operation rounded once and in the order written here.
  * An element whose new value or state would overflow is left as it was, and the call says so: the
- * weights stay finite whatever the gradient. */
+ * weights stay finite whatever the gradient.  A state below the normal range becomes zero. */
 #include <math.h>
 
 #include "kernels.h"
@@ -24,6 +24,13 @@ DS_INLINE mask is_finite(element e) {
   const vec zero = v_zero();
   const vec all = v_fma(e.state_2, zero, v_fma(e.state_1, zero, e.parameter));
   return v_less_equal(v_abs(all), v_set(REAL_LARGEST));
+}
+
+/* A state that no gradient feeds any more shrinks without end, and below the normal range it makes
+ * divisions and square roots two times slower (a unit that stays off, most often): it becomes zero
+ * there. */
+DS_INLINE vec without_subnormal(vec state) {
+  return v_select(v_less(v_abs(state), v_set(REAL_SMALLEST)), v_zero(), state);
 }
 
 /* A row of each array, or NULL where the optimiser has no such state. */
@@ -52,6 +59,8 @@ DS_INLINE int update_vector(const int states, step_fn step, row r, ptrdiff_t j, 
                        states > 0 ? load(r.state_1 + j, full, n) : v_zero(),
                        states > 1 ? load(r.state_2 + j, full, n) : v_zero()};
   element new = step(old, load(r.gradient + j, full, n), c);
+  if (states > 0) new.state_1 = without_subnormal(new.state_1);
+  if (states > 1) new.state_2 = without_subnormal(new.state_2);
   const mask finite = is_finite(new);
   const int overflow = m_any(m_not(finite));
   if (__builtin_expect(overflow, 0)) {

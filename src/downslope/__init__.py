@@ -11,10 +11,11 @@ Examples
 True
 """
 
+from downslope import _threads
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
-from downslope.callbacks import Callback, EarlyStopping, Progress
+from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress
 from downslope.explain import Explanation, explain
 from downslope.gradients import GradientCheck, check_gradient, check_gradients, gradient
 from downslope.history import History
@@ -26,11 +27,14 @@ from downslope.network import Network, load
 from downslope.optimizers import SGD, Adam, Optimizer
 from downslope.training import Trainer
 
+_threads.register_with_threadpoolctl()
+
 __all__ = [
     "SGD",
     "Activation",
     "Adam",
     "Callback",
+    "Checkpoint",
     "Dense",
     "EarlyStopping",
     "Explanation",
