@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import downslope as ds
+from downslope import plots
+
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in sorted(ROOT.glob("docs/**/*.md")) if "```python" in path.read_text()]
 # ```python ... ```, with the number of its first line
@@ -40,3 +43,10 @@ def test_readme(tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     assert "History(epochs=" in capsys.readouterr().out
+
+
+def test_the_reference_has_every_public_name():
+    pages = "".join(path.read_text() for path in ROOT.glob("docs/reference/*.md"))
+    documented = set(re.findall(r"auto(?:class|function):: downslope\.([\w.]+)", pages))
+    public = {*ds.__all__, *(f"plots.{name}" for name in plots.__all__)}
+    assert public - documented == set(), "add these to docs/reference/"
