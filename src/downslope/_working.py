@@ -11,7 +11,6 @@ delta_, step_ and new_ before another name; dE/dw1.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,20 +110,22 @@ def as_html(sections: Sequence[Section], digits: int) -> str:
     for section in sections:
         rows = "\n".join(_row_html(line, digits) for line in section.lines)
         parts.append(
-            f"<details open><summary>{html.escape(section.title)}</summary>"
+            f"<details open><summary>{_escaped(section.title)}</summary>"
             f"<div><table>\n{rows}\n</table></div></details>"
         )
     return "\n".join([*parts, "</div>"])
 
 
+def _escaped(text: str) -> str:
+    # html.escape, whose module loads all named characters when it is imported
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def _row_html(line: Line, digits: int) -> str:
     numeric = line.numeric(digits) if line.terms else ""
-    cells = [line.name, line.symbolic, numeric, number(line.value, digits)]
-    texts = [
-        html.escape(cells[0]),
-        *(f"= {html.escape(text)}" if text else "" for text in cells[1:]),
-    ]
-    return "<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>"
+    sides = [line.symbolic, numeric, number(line.value, digits)]
+    cells = [line.name, *(f"= {side}" if side else "" for side in sides)]
+    return "<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in cells) + "</tr>"
 
 
 # ---- LaTeX ----
