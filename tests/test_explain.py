@@ -310,3 +310,14 @@ def test_explain_refuses(arguments, error, words, article):
 def test_labels_out_of_range():
     with pytest.raises(ValueError, match=r"0 \.\. 1"):
         ds.explain(network("softmax"), [1, 2, 3], 2, loss="cross_entropy")
+
+
+def test_a_step_is_only_called_rate_times_gradient_where_it_is(article):
+    def step_line(optimizer):
+        explained = ds.explain(article, X, TARGET, optimizer=optimizer)
+        return {line.name: line for line in lines(explained)}["step_w5"]
+
+    assert step_line(ds.SGD(0.01)).symbolic == "rate * dE/dw5"
+    assert step_line(ds.SGD(0.01, momentum=0.9)).symbolic == "rate * dE/dw5"  # the first step is
+    for other in (ds.SGD(0.01, momentum=0.9, nesterov=True), ds.Adam(0.01)):
+        assert step_line(other).formula == ""

@@ -93,7 +93,7 @@ def _section_text(section: Section, digits: int) -> str:
 # ---- HTML ----
 
 _STYLE = """
-.downslope-working { font: 14px/1.5 system-ui, sans-serif; max-width: 60em; }
+.downslope-working { font: 14px/1.5 system-ui, sans-serif; }
 .downslope-working summary { font-weight: 600; cursor: pointer; margin: .6em 0 .2em; }
 .downslope-working div { overflow-x: auto; }
 .downslope-working table { border-collapse: collapse; font-family: ui-monospace, monospace; }

@@ -25,7 +25,7 @@ from downslope.activations import Activation
 from downslope.layers import Dense, Layer
 from downslope.losses import Loss
 from downslope.network import Network
-from downslope.optimizers import SGD, Optimizer, as_optimizer
+from downslope.optimizers import Optimizer, as_optimizer
 from downslope.training import Trainer
 
 SYMBOLS = ("numbered", "indexed")
@@ -106,6 +106,8 @@ class Explanation:
         The total.
     loss : Loss
     optimizer : Optimizer
+    learning_rate : float
+        Of the step that is shown.
     symbols : {"numbered", "indexed"}
     digits : int
     full : bool
@@ -117,6 +119,7 @@ class Explanation:
     error: float
     loss: Loss
     optimizer: Optimizer
+    learning_rate: float
     symbols: str
     digits: int
     full: bool
@@ -268,6 +271,7 @@ def explain(
     trainer = Trainer(after, loss, optimizer)
     error = trainer.compute_gradients(row, wanted)
     gradients = _plan.make_views(network.inputs, network._dense, after.gradients)
+    rate = trainer.learning_rate
     trainer.update()
     layers = _layer_passes(network, row, wanted, loss, gradients, after.layers)
     return Explanation(
@@ -277,6 +281,7 @@ def explain(
         error=error,
         loss=loss,
         optimizer=optimizer,
+        learning_rate=rate,
         symbols=symbols,
         digits=as_count("digits", digits),
         full=small if full is None else bool(full),
@@ -308,6 +313,11 @@ def _one_target(target: ArrayLike, network: Network, loss: Loss) -> NDArray[Any]
     return as_rows("target", row, network.outputs, network.dtype)
 
 
+def _joined(loss: Loss) -> str | None:
+    """The activation of the last layer that the loss is taken together with, if there is one."""
+    return loss.output
+
+
 def _alone(layer: Layer, activation: Activation, dtype: np.dtype[Any]) -> Network:
     """A layer as a network of its own, with a bias for each unit."""
     bias = np.zeros(1) if layer.bias is None else layer.bias
@@ -335,7 +345,7 @@ def _layer_passes(
         inputs.append(_alone(layer, layer.activation, network.dtype).forward(inputs[-1]))
 
     passes: list[LayerPass] = []
-    d_output = None if loss.output else _error_slope(inputs[-1], target, loss, network.dtype)
+    d_output = None if _joined(loss) else _error_slope(inputs[-1], target, loss, network.dtype)
     for index in reversed(range(len(network.layers))):
         layer = network.layers[index]
         derivative, delta, d_inputs = _through(
@@ -406,17 +416,16 @@ def _output_errors(
     last: LayerPass, target: NDArray[Any], loss: Loss, error: float
 ) -> NDArray[np.float64] | None:
     """Each output's part of the error: the error of that output alone."""
-    outputs = target.size
-    if loss.output == "softmax":
+    outputs, activation = target.size, _joined(loss)
+    if activation == "softmax":
         identity = Dense(outputs, "softmax", weights=np.eye(outputs))
         softmax = Network(outputs, [identity], dtype=target.dtype, seed=0)
         z = last.net_input.reshape(1, -1)
         surprises = [softmax.evaluate(z, [k], loss=loss) for k in range(outputs)]
         return np.asarray(surprises) * target
-    one = Network(
-        1, [Dense(1, loss.output or "identity", weights=[[1.0]])], dtype=target.dtype, seed=0
-    )
-    values = last.net_input if loss.output else last.output
+    single = Dense(1, activation or "identity", weights=[[1.0]])
+    one = Network(1, [single], dtype=target.dtype, seed=0)
+    values = last.net_input if activation else last.output
     alone = np.array(
         [one.evaluate([[v]], [[t]], loss=loss) for v, t in zip(values, target, strict=True)]
     )
@@ -599,10 +608,16 @@ class _Writer:
         return Line(f"dE/d{weight}", here.d_weights[i, j], formula, factors)
 
     def update(self) -> Iterator[Line]:
-        for name, old, gradient, new in self.parameters():
+        rate, parameters = self.explanation.learning_rate, list(self.parameters())
+        rounding = 4 * float(np.finfo(self.layers[0].weights.dtype).eps)
+        # Whether the step is the learning rate times the gradient, as in plain gradient descent.
+        is_plain = all(
+            abs(old - rate * gradient - new) <= rounding * max(abs(old), abs(new))
+            for _, old, gradient, new in parameters
+        )
+        for name, old, gradient, new in parameters:
             step = old - new
-            if _is_plain(self.explanation.optimizer):
-                rate = self.explanation.optimizer.learning_rate
+            if is_plain:
                 terms = [("rate", rate), (f"dE/d{name}", gradient)]
                 step = rate * gradient
                 yield Line(f"step_{name}", step, "{} * {}", terms)
@@ -684,11 +699,6 @@ class _Writer:
 def _before(arrays: Iterable[NDArray[Any] | None]) -> list[int]:
     """For each array, how many elements the ones before it have."""
     return list(accumulate((0 if a is None else a.size for a in arrays), initial=0))
-
-
-def _is_plain(optimizer: Optimizer) -> bool:
-    """Whether a step is the learning rate times the gradient."""
-    return isinstance(optimizer, SGD) and optimizer.momentum == 0
 
 
 def _with_terms(name: str, value: float, formula: str, known: dict[str, Term]) -> Line:

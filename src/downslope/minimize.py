@@ -175,7 +175,7 @@ def minimize(
             elif learning_rate is None:
                 run.step(None)
             else:
-                run.step_back(optimizer.learning_rate)
+                run.step_back()
         except FloatingPointError:
             message, success = f"diverged at step {run.nit + 1}: {_OVERFLOW}; {_ADVICE}", False
             break
@@ -341,6 +341,7 @@ class _Run:
         )
         self._objective, self._shape = objective, start.shape
         self._trainer = Trainer(network, optimizer=optimizer)
+        self._longest = self._trainer.learning_rate
         self.x, self._gradients = network.parameters, network.gradients
         self.path: list[NDArray[np.float64]] = []
         self.values: list[float] = []
@@ -373,8 +374,9 @@ class _Run:
         self._rates.append(self._trainer.learning_rate)
         self._arrive(value)
 
-    def step_back(self, rate: float) -> None:
-        """One step, with the rate halved until the value falls enough."""
+    def step_back(self) -> None:
+        """One step, with the optimiser's rate halved until the value falls enough."""
+        rate = self._longest
         before, promised = self.values[-1], float(self.slope @ self.slope)
         for _ in range(_HALVINGS):
             value = self._try(rate)

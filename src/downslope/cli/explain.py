@@ -15,7 +15,6 @@ from typing import Any
 
 import downslope as ds
 from downslope.explain import Explanation
-from downslope.losses import LOSSES
 
 # The worked example: a 2-2-2 network, sigmoid everywhere, one bias for each layer.
 INPUT, TARGET = (0.95, 0.06), (0.05, 0.82)
@@ -66,8 +65,7 @@ def _subject(arguments: Namespace) -> tuple[ds.Network, Sequence[float], Sequenc
 def _usual_loss(network: ds.Network) -> str:
     """The loss that goes with softmax, or the one of the worked example."""
     last = network.layers[-1].activation.name
-    fitting = [name for name, loss in LOSSES.items() if loss.output == last == "softmax"]
-    return fitting[0] if fitting else "half_squared_error"
+    return "cross_entropy" if last == "softmax" else "half_squared_error"
 
 
 # ---- The page ----
