@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import downslope as ds
+from downslope import _kernels
 from downslope.activations import ACTIVATIONS
 from downslope.losses import LOSSES
 from downslope.optimizers import OPTIMIZERS
@@ -122,16 +123,28 @@ def network(output="identity", **options):
     )
 
 
+# Where a loss does not take just any numbers.
+TARGETS = {"counts": [1.0, 3.0], "signs": [-1.0, 1.0], "indicators": [0.0, 1.0]}
+
+
 @pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"shared_bias": True}])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_and_biases(loss, options, rng):
-    net = network(LOSSES[loss].output or "identity", seed=5, **options)
+    kind = LOSSES[loss]
+    net = network((*kind.outputs, "identity")[0], seed=5, **options)
     for layer in net.layers:
         if layer.bias is not None:
             layer.bias[:] = rng.normal(size=layer.bias.size)
-    target = np.array([0.25, 0.75])
-    explanation = ds.explain(net, rng.normal(size=3), target, loss=loss, optimizer=ds.SGD(0.1))
-    assert assert_each_line_holds(explanation, 1e-12) == len(lines(explanation))
+    target = np.array(TARGETS.get(kind.targets, [0.25, 0.75]))
+    x = rng.normal(size=3)
+    if kind.outputs_per_target != 1:
+        with pytest.raises(ValueError, match="a target for each output"):
+            ds.explain(net, x, target, loss=loss)
+        return
+    explanation = ds.explain(net, x, target, loss=loss, optimizer=ds.SGD(0.1))
+    with_formula = assert_each_line_holds(explanation, 1e-12)
+    if loss in ("half_squared_error", "mse", "binary_cross_entropy", "cross_entropy"):
+        assert with_formula == len(lines(explanation))
     assert explanation.errors.sum() == pytest.approx(explanation.error, rel=1e-12)
     row = explanation.layers[0].inputs.reshape(1, -1)
     assert explanation.error == net.evaluate(row, target.reshape(1, -1), loss=loss)
@@ -146,7 +159,7 @@ def test_activations(activation, rng):
     for here, following in zip(explanation.layers, explanation.layers[1:], strict=False):
         np.testing.assert_array_equal(here.output, following.inputs)
         np.testing.assert_allclose(here.d_output, following.weights @ following.delta, rtol=1e-12)
-        if activation == "softmax":
+        if activation in _kernels.ROWWISE_ACTIVATIONS:
             assert here.derivative is None
         else:
             np.testing.assert_allclose(here.delta, here.d_output * here.derivative, rtol=1e-12)
@@ -321,3 +334,20 @@ def test_a_step_is_only_called_rate_times_gradient_where_it_is(article):
     assert step_line(ds.SGD(0.01, momentum=0.9)).symbolic == "rate * dE/dw5"  # the first step is
     for other in (ds.SGD(0.01, momentum=0.9, nesterov=True), ds.Adam(0.01)):
         assert step_line(other).formula == ""
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", ds.Loss("cross_entropy", label_smoothing=0.1)])
+@pytest.mark.parametrize("output", ["softmax", "log_softmax"])
+def test_formulas_are_only_written_where_they_hold(output, loss, rng):
+    explanation = ds.explain(network(output, seed=2), rng.normal(size=3), 1, loss=loss)
+    assert assert_each_line_holds(explanation, 1e-12)
+    assert explanation.errors.sum() == pytest.approx(explanation.error)
+
+
+def test_losses_that_are_not_explained(article):
+    with pytest.raises(TypeError, match="of the package"):
+        ds.explain(article, X, TARGET, loss=lambda outputs, targets: (outputs.sum(), outputs))
+    quantiles = ds.Loss("quantile", levels=[0.1, 0.9])
+    explanation = ds.explain(article, X, TARGET, loss=quantiles)
+    assert explanation.errors is None
+    assert assert_each_line_holds(explanation)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _kernels, _plan, _working
+from downslope._own_loss import LossFunction
 from downslope._validate import as_count, as_numeric, as_rows, choose
 from downslope._working import Line, Section, Term
 from downslope.activations import Activation
@@ -40,6 +41,8 @@ _ACTIVATION_SLOPES = {
     "sigmoid": "{y} * (1 - {y})",
     "tanh": "1 - {y}^2",
 }
+# Of a row as a whole, where {} is the sum of the exponentials.
+_ROWWISE = {"softmax": "exp({{}}) / ({})", "log_softmax": "{{}} - log({})"}
 _ERRORS = {
     "half_squared_error": "0.5 * ({t} - {y})^2",
     "mse": "({t} - {y})^2 / n",
@@ -192,8 +195,8 @@ def explain(
     x : array (inputs,)
         The row.
     target : array (outputs,), number, or class label
-    loss : str, default "mse"
-        See `Network.fit`.
+    loss : str or Loss, default "mse"
+        See `Network.fit`; one that has a target for each output.
     optimizer : str or Optimizer, default "sgd"
         Its first step is shown.
     symbols : {"numbered", "indexed"}, optional
@@ -261,25 +264,25 @@ def explain(
     """
     if not isinstance(network, Network):
         raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
-    loss, optimizer = network.checked_loss(loss), as_optimizer(optimizer)
+    chosen, optimizer = _one_by_one(network.checked_loss(loss)), as_optimizer(optimizer)
     small = network.parameters.size <= _FEW
     symbols = SYMBOLS[not small] if symbols is None else choose("symbols", symbols, SYMBOLS)
     row = as_rows("x", _one_row("x", x), network.inputs, network.dtype)
-    wanted = _one_target(target, network, loss)
+    wanted = _one_target(target, network, chosen)
 
     after = copy.deepcopy(network)
-    trainer = Trainer(after, loss, optimizer)
+    trainer = Trainer(after, chosen, optimizer)
     error = trainer.compute_gradients(row, wanted)
     gradients = _plan.make_views(network.inputs, network._dense, after.gradients)
     rate = trainer.learning_rate
     trainer.update()
-    layers = _layer_passes(network, row, wanted, loss, gradients, after.layers)
+    layers = _layer_passes(network, row, wanted, chosen, gradients, after.layers)
     return Explanation(
         layers=layers,
         target=wanted[0],
-        errors=_output_errors(layers[-1], wanted[0], loss, error),
+        errors=_output_errors(layers[-1], wanted[0], chosen, error),
         error=error,
-        loss=loss,
+        loss=chosen,
         optimizer=optimizer,
         learning_rate=rate,
         symbols=symbols,
@@ -299,10 +302,22 @@ def _one_row(name: str, values: ArrayLike) -> NDArray[Any]:
     return row
 
 
+def _one_by_one(loss: Loss | LossFunction) -> Loss:
+    """The loss, if it is one of the package's and has a target for each output."""
+    if not isinstance(loss, Loss):
+        raise TypeError(f"explain needs a loss of the package, by its name; got {loss!r}")
+    if loss.kind.outputs_per_target != 1:
+        raise ValueError(
+            f"explain shows losses with a target for each output; {loss.name!r} has one for "
+            f"{loss.kind.outputs_per_target}"
+        )
+    return loss
+
+
 def _one_target(target: ArrayLike, network: Network, loss: Loss) -> NDArray[Any]:
     """The target as a row (1, outputs); a class label as zeros and a one."""
     row = _one_row("target", target)
-    if loss.label_kernel is not None and row.shape == (1, 1) and network.outputs > 1:
+    if loss.kind.label_kernel is not None and row.shape == (1, 1) and network.outputs > 1:
         label = int(row[0, 0])
         if label != row[0, 0] or not 0 <= label < network.outputs:
             raise ValueError(
@@ -311,11 +326,6 @@ def _one_target(target: ArrayLike, network: Network, loss: Loss) -> NDArray[Any]
             )
         row = np.eye(network.outputs)[[label]]
     return as_rows("target", row, network.outputs, network.dtype)
-
-
-def _joined(loss: Loss) -> str | None:
-    """The activation of the last layer that the loss is taken together with, if there is one."""
-    return loss.output
 
 
 def _alone(layer: Layer, activation: Activation, dtype: np.dtype[Any]) -> Network:
@@ -345,7 +355,8 @@ def _layer_passes(
         inputs.append(_alone(layer, layer.activation, network.dtype).forward(inputs[-1]))
 
     passes: list[LayerPass] = []
-    d_output = None if _joined(loss) else _error_slope(inputs[-1], target, loss, network.dtype)
+    joined = bool(loss.kind.outputs)  # the loss is taken together with the last activation
+    d_output = None if joined else _error_slope(inputs[-1], target, loss, network.dtype)
     for index in reversed(range(len(network.layers))):
         layer = network.layers[index]
         derivative, delta, d_inputs = _through(
@@ -416,16 +427,18 @@ def _output_errors(
     last: LayerPass, target: NDArray[Any], loss: Loss, error: float
 ) -> NDArray[np.float64] | None:
     """Each output's part of the error: the error of that output alone."""
-    outputs, activation = target.size, _joined(loss)
-    if activation == "softmax":
+    outputs, joined = target.size, loss.kind.outputs
+    if "softmax" in joined:
         identity = Dense(outputs, "softmax", weights=np.eye(outputs))
         softmax = Network(outputs, [identity], dtype=target.dtype, seed=0)
         z = last.net_input.reshape(1, -1)
         surprises = [softmax.evaluate(z, [k], loss=loss) for k in range(outputs)]
         return np.asarray(surprises) * target
-    single = Dense(1, activation or "identity", weights=[[1.0]])
+    if any(isinstance(value, tuple) for value in loss.parameters.values()):
+        return None  # each output has a loss of its own
+    single = Dense(1, last.activation if joined else "identity", weights=[[1.0]])
     one = Network(1, [single], dtype=target.dtype, seed=0)
-    values = last.net_input if activation else last.output
+    values = last.net_input if joined else last.output
     alone = np.array(
         [one.evaluate([[v]], [[t]], loss=loss) for v, t in zip(values, target, strict=True)]
     )
@@ -511,8 +524,9 @@ class _Writer:
         for j, y in enumerate(here.output):
             terms = [(names[j], here.net_input[j])]
             formula = f"{here.activation.name}({{}})"
-            if here.activation.name in _kernels.ROWWISE_ACTIVATIONS:
-                formula = f"exp({{}}) / ({' + '.join(['exp({})'] * len(names))})"
+            if here.activation.name in _ROWWISE:
+                exponentials = " + ".join(["exp({})"] * len(names))
+                formula = _ROWWISE[here.activation.name].format(exponentials)
                 terms += list(zip(names, here.net_input, strict=True))
             yield Line(self.unit(layer, j), y, formula, terms)
 
@@ -522,7 +536,7 @@ class _Writer:
             yield Line("E", explanation.error)
             return
         names = [self.at_output("E", k) for k in range(explanation.errors.size)]
-        formula = _ERRORS.get(explanation.loss.name, "")
+        formula = self._formula(_ERRORS)
         for k, (name, error) in enumerate(zip(names, explanation.errors, strict=True)):
             yield self._of_output(name, error, formula, k)
         parts = list(zip(names, explanation.errors, strict=True))
@@ -546,6 +560,13 @@ class _Writer:
                 formula = " + ".join(["{}"] * len(terms))
                 yield Line(f"dE/d{self.bias(layer, k)}", gradient, formula, terms)
 
+    def _formula(self, formulas: dict[str, str]) -> str:
+        """What is written for the loss, which the formulas are for as it is by default."""
+        loss = self.explanation.loss
+        if loss != Loss(loss.name) or self.layers[-1].activation.name == "log_softmax":
+            return ""
+        return formulas.get(loss.name, "")
+
     def _of_output(self, name: str, value: float, formula: str, k: int) -> Line:
         """A line of a formula in the output and the target of output k."""
         known = {
@@ -560,7 +581,7 @@ class _Writer:
         """Error by output: by the loss, or the sum over the paths through the next layer."""
         name = f"dE/d{self.unit(layer, j)}"
         if layer == self.last:
-            formula = _ERROR_SLOPES.get(self.explanation.loss.name, "")
+            formula = self._formula(_ERROR_SLOPES)
             return self._of_output(name, value, formula, j)
         following = self.layers[layer + 1]
         terms: list[Term] = []
@@ -597,7 +618,7 @@ class _Writer:
         here, name = self.layers[layer], f"delta_{self.unit(layer, j)}"
         if factors := self._factors(layer, j):
             return Line(name, here.delta[j], "{} * {}", factors)
-        formula = _DELTAS.get(self.explanation.loss.name, "") if here.d_output is None else ""
+        formula = self._formula(_DELTAS) if here.d_output is None else ""
         return self._of_output(name, here.delta[j], formula, j)
 
     def _d_weight(self, layer: int, i: int, j: int) -> Line:

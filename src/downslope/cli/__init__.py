@@ -27,6 +27,7 @@ _NEEDS = {
     "train": ("rich", "pandas"),
     "predict": ("rich", "pandas"),
     "explain": (),
+    "bench": ("rich",),
     "info": ("rich",),
 }
 
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         (_add_train, "train", "train a network on a CSV table"),
         (_add_predict, "predict", "predict a column of a CSV table with a trained network"),
         (_add_explain, "explain", "show one step of training, number by number"),
+        (_add_bench, "bench", "time training on this machine beside NumPy, in about two minutes"),
         (_add_info, "info", "show this installation, or what a model file holds"),
     ):
         add(
@@ -178,6 +180,17 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--phases", action="store_true", help="show where the time of a step goes instead"
+    )
+    parser.add_argument(
+        "--cases", type=_cases, default="ABCRDEFGHSO", help="letters of the networks to time"
+    )
+    parser.add_argument("--threads", type=_positive, default=1, help="for downslope and for NumPy")
+    parser.add_argument("--seconds", type=_above_zero, default=100, help="for all networks, about")
+
+
 def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, nargs="?", help="file saved by downslope")
 
@@ -207,6 +220,9 @@ def _parse_numbers(text: str) -> list[float]:
     return [float(number) for number in text.split(",")]
 
 
+_cases = _checked(
+    str, lambda names: bool(names) and set(names) <= set("ABCRDEFGHSO"), "letters of ABCRDEFGHSO"
+)
 _positive = _checked(int, lambda value: value > 0, "a whole number above zero")
 _natural = _checked(int, lambda value: 0 <= value < 2**64, "a whole number from zero")
 _above_zero = _checked(float, lambda value: 0 < value < float("inf"), "a number above zero")
