@@ -344,7 +344,7 @@ HYPER = {
     "sgd": (0.01,),
     "momentum": (0.01, 0.9),
     "nesterov": (0.01, 0.9),
-    "adam": (0.01, 0.9, 0.99, 1e-6),
+    "adam": (0.01, 0.9, 0.99, 1e-6, 0.0),
 }
 STEP = 5
 
@@ -356,7 +356,7 @@ def update_truth(name, g, s_1, s_2, p):
     if name == "sgd":
         states, direction, size = [], g, np.abs(g)
     elif name == "adam":
-        b_1, b_2, epsilon = constants
+        b_1, b_2, epsilon, _ = constants
         m, m_size = b_1 * s_1 + (1 - b_1) * g, b_1 * np.abs(s_1) + (1 - b_1) * np.abs(g)
         v = b_2 * s_2 + (1 - b_2) * g * g
         root = np.sqrt(v / (1 - b_2**STEP)) + epsilon

@@ -24,6 +24,10 @@ OPTIMIZERS = {
         ds.Adam(0.002, beta_1=0.8, beta_2=0.99, epsilon=1e-3),
         reference.Adam(0.002, 0.8, 0.99, 1e-3),
     ),
+    "adam with epsilon hat": (
+        ds.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
+        reference.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
+    ),
 }
 
 # Widths, hidden activation, output activation, loss, how the biases are.  (No bias is shared below

@@ -83,7 +83,7 @@ enum { DS_ISAS(DS_ENUM_ISA) DS_ISA_COUNT };
 enum { DS_LANES = 16 };
 
 /* The most hyper-parameters an optimiser takes, and the most coefficients it derives from them. */
-enum { DS_MAX_HYPER = 4, DS_MAX_COEFFICIENTS = 8 };
+enum { DS_MAX_HYPER = 5, DS_MAX_COEFFICIENTS = 8 };
 
 /* ---- The kernels ---- */
 

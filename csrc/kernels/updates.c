@@ -142,8 +142,9 @@ DS_INLINE element nesterov(element old, vec g, const vec *c) {
 UPDATE(nesterov, 1, nesterov)
 
 /* ---- Adam: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
- * p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps).  Hyper-parameters: lr, b1, b2, eps.
- * Kingma and Ba (2015), algorithm 1. ---- */
+ * p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps).  Hyper-parameters: lr, b1, b2, eps, hat.
+ * Kingma and Ba (2015), algorithm 1; with `hat` not 0 their epsilon hat of section 2, which is added
+ * to sqrt(v) before the correction. ---- */
 
 /* beta^n by squaring: a function of (beta, n) alone, so that a resumed run needs only n; pow() may
  * differ from one C library to the next. */
@@ -164,7 +165,7 @@ void DS_NAME(prepare_adam)(const double *hyper, int64_t step, void *coefficients
   c[3] = (real)beta_2;
   c[4] = (real)(1 - beta_2);
   c[5] = (real)(1 / sqrt(1 - integer_power(beta_2, step)));
-  c[6] = (real)hyper[3];
+  c[6] = hyper[4] != 0 ? (real)(hyper[3] / sqrt(1 - integer_power(beta_2, step))) : (real)hyper[3];
 }
 
 DS_INLINE element adam(element old, vec g, const vec *c) {

@@ -104,6 +104,9 @@ class Adam(Optimizer):
         Decay of the two running means, in [0, 1).
     epsilon : float, default 1e-8
         Keeps the division away from zero, positive.
+    epsilon_hat : bool, default False
+        Add epsilon to ``sqrt(v)`` before the correction by ``sqrt(1 - beta_2**t)``, as scikit-learn
+        and TensorFlow do: the "epsilon hat" of the paper's section 2.
 
     Raises
     ------
@@ -126,6 +129,7 @@ class Adam(Optimizer):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,7 +143,8 @@ class Adam(Optimizer):
 
     @property
     def hyper(self) -> tuple[float, ...]:
-        return (self.learning_rate, self.beta_1, self.beta_2, self.epsilon)
+        hat = float(self.epsilon_hat)
+        return (self.learning_rate, self.beta_1, self.beta_2, self.epsilon, hat)
 
 
 #: What a name given for an optimiser stands for: the class, with its defaults.
