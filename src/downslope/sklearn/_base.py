@@ -1,8 +1,8 @@
 """What both estimators share: parameters, the course of a fit, and the network behind them.
 
-`coefs_` and `intercepts_` are lists of views into a `downslope.Network`.  They are what an estimator
-is pickled with; the network is made anew from them.  Arrays that a caller puts in their place are
-copied into the network before it is used.
+`coefs_` and `intercepts_` are lists of views into a `downslope.Network`.  They are what is pickled;
+the network is made anew from them.  Arrays that a caller puts in their place are copied into the
+network before it is used.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from numbers import Integral, Real
 from dataclasses import replace
+from numbers import Integral, Real
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import joblib
 import numpy as np
@@ -57,7 +57,7 @@ _NOT_FINITE = (
 class BaseMLP(BaseEstimator, ABC):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [
             StrOptions({*ACTIVATIONS, *_ACTIVATION_NAMES} - {"sigmoid", "softmax"}),
@@ -94,6 +94,18 @@ class BaseMLP(BaseEstimator, ABC):
         "callbacks": ["array-like"],
         "n_jobs": [Integral, None],
     }
+
+    coefs_: list[NDArray[Any]]
+    intercepts_: list[NDArray[Any]]
+    loss_curve_: list[float]
+    best_loss_: Any  # a float, or None with early stopping
+    validation_scores_: Any  # a list of float and a float, or None without early stopping
+    best_validation_score_: Any
+    validation_loss_curve_: Any  # a list of float, or None without a validation set
+    n_outputs_: int
+    _network: Network
+    _trainer: Any  # the Trainer of the last stochastic fit, or None
+    _best_parameters: NDArray[Any]
 
     # ---- What the two kinds differ in ----
 
@@ -140,15 +152,18 @@ class BaseMLP(BaseEstimator, ABC):
         if [np.shape(coef) for coef in self.coefs_] != shapes:
             network = self._make_network(self.coefs_)
             self._trainer = None  # whose state has the old shape
-        for i, layer in enumerate(network.layers):
-            if self.coefs_[i] is not layer.weights:
-                layer.weights[...] = self.coefs_[i]
-                self.coefs_[i] = layer.weights
-            if self.intercepts_[i] is not layer.bias:
-                layer.bias[...] = self.intercepts_[i]
-                self.intercepts_[i] = layer.bias
+        self._link(self.coefs_, [layer.weights for layer in network.layers])
+        self._link(self.intercepts_, [layer.bias for layer in network.layers])
         self._network = network
         return network
+
+    @staticmethod
+    def _link(given: list[NDArray[Any]], views: list[Any]) -> None:
+        """Copy what is not a view of the network's into it, and put the view in its place."""
+        for i, view in enumerate(views):
+            if given[i] is not view:
+                view[...] = given[i]
+                given[i] = view
 
     def _make_network(self, coefs: Sequence[NDArray[Any]]) -> Network:
         """A network for weights of these shapes, itself still without weights."""
@@ -295,7 +310,9 @@ class BaseMLP(BaseEstimator, ABC):
         if validation is None:
             return
         if self.solver == "lbfgs":
-            raise ValueError("solver='lbfgs' has no epochs to validate after; drop X_val or eval_set")
+            raise ValueError(
+                "solver='lbfgs' has no epochs to validate after; drop X_val or eval_set"
+            )
         if self.validation_fraction != 0.1:
             raise ValueError(
                 "validation_fraction and a validation set of your own contradict each other; "
@@ -495,7 +512,7 @@ class BaseMLP(BaseEstimator, ABC):
             self.best_validation_score_ = score
             self._best_parameters = self.network_.parameters.copy()
 
-    def _score(self, held_out: Rows, raw: Any, logs: dict[str, float]) -> float:
+    def _score(self, held_out: Any, raw: Any, logs: dict[str, float]) -> float:
         """The validation score after an epoch, more being better."""
         if self.scoring == "loss":
             return -logs["val_loss"]
@@ -579,7 +596,8 @@ class BaseMLP(BaseEstimator, ABC):
         """
         values, outputs = as_dense(self._checked(X)), []
         for layer in self.network_.layers:
-            dense = Dense(layer.outputs, layer.activation, weights=layer.weights, bias=layer.bias)
+            bias = 0.0 if layer.bias is None else layer.bias
+            dense = Dense(layer.outputs, layer.activation, weights=layer.weights, bias=bias)
             single = Network(layer.inputs, [dense], dtype=self.network_.dtype, seed=0)
             values = single.predict(values, threads=self._threads())
             outputs.append(values)

@@ -105,5 +105,5 @@ def _converted(estimator: Any, kind: Any) -> Any:
         for name, value in vars(estimator).items()
         if name in _LEARNT or (name.endswith("_") and not name.startswith("_"))
     }
-    converted.__setstate__({**vars(converted), **state})
+    converted.__setstate__({**converted.__getstate__(), **state})
     return converted

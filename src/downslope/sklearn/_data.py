@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-# Rows of a sparse matrix that are made dense together outside of training.
-_DENSE_ROWS = 1024
+# Elements of a sparse matrix that are made dense together outside of training.
+_DENSE_ELEMENTS = 1 << 22
 
 try:
-    from sklearn.utils.validation import validate_data
+    from sklearn.utils.validation import validate_data as validate_data
 except ImportError:  # scikit-learn 1.5, where it is a method
 
     def validate_data(estimator: Any, X: Any, y: Any = "no_validation", **options: Any) -> Any:
@@ -76,6 +76,7 @@ def dense_parts(x: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
     if not sparse.issparse(x):
         yield slice(0, x.shape[0]), x
         return
-    for first in range(0, x.shape[0], _DENSE_ROWS):
-        rows = slice(first, min(first + _DENSE_ROWS, x.shape[0]))
+    step = max(1, _DENSE_ELEMENTS // x.shape[1])
+    for first in range(0, x.shape[0], step):
+        rows = slice(first, min(first + step, x.shape[0]))
         yield rows, x[rows].toarray()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,8 +41,8 @@ _PARAMETERS = """hidden_layer_sizes : int or sequence of int, default (100,)
     batch_size : int or "auto", default "auto"
         Rows of a step; "auto" is ``min(200, rows)``.  lbfgs takes all rows at once.
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
-        For sgd: ``learning_rate_init / t_**power_t``, or a fifth whenever two criteria of
-        `n_iter_no_change` epochs in a row bring no improvement.
+        For sgd: "invscaling" is ``learning_rate_init / (t_ + 1)**power_t`` after each epoch;
+        "adaptive" a fifth of what it was when `n_iter_no_change` epochs brought no improvement.
     learning_rate_init : float, default 0.001
         Rate of the first steps of sgd and adam.
     power_t : float, default 0.5
@@ -193,10 +192,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     True
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMLP._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
+    loss = "log_loss"  # as in scikit-learn an attribute, and no parameter
 
     def __init__(
         self,
@@ -437,7 +437,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMLP._parameter_constraints,
         "loss": [StrOptions({"squared_error"})],
     }

@@ -64,7 +64,8 @@ class Objective:
     def mean_loss(self, network: Network, rows: Rows, threads: int | None) -> float:
         """The reported loss over the rows, without the penalty."""
         total = sum(
-            len(part) * network.evaluate(
+            len(part)
+            * network.evaluate(
                 part.x, part.targets, loss=self.loss, sample_weight=part.weight, threads=threads
             )
             for part in rows.parts()
