@@ -32,6 +32,7 @@ class Report:
 
     def __init__(self) -> None:
         self.tables: dict[str, list[Pairs]] = {}
+        self.others: dict[str, list[tuple[str, ...]]] = {}
         self.fma_peak = 0.0
 
     def add(self, title: str, pairs: Pairs | None) -> None:
@@ -42,14 +43,16 @@ class Report:
             self.tables.setdefault(title, []).append(pairs)
             self.fma_peak = max(self.fma_peak, fma_peak())
 
+    def add_row(self, title: str, header: tuple[str, ...], row: tuple[str, ...]) -> None:
+        """A row of a table with columns of its own."""
+        self.others.setdefault(title, [header]).append(row)
+
     def lines(self, title: str) -> list[str]:
         """The table, its columns lined up."""
+        if title in self.others:
+            return _lined_up(self.others[title], text=1)
         rows = [TEXT + NUMBERS, *(self._cells(pairs) for pairs in self.tables[title])]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        form = "  ".join(
-            f"{{:{'<' if i < len(TEXT) else '>'}{width}}}" for i, width in enumerate(widths)
-        )
-        return [form.format(*row) for row in rows]
+        return _lined_up(rows, text=len(TEXT))
 
     def _cells(self, pairs: Pairs) -> tuple[str, ...]:
         case = pairs.case
@@ -64,6 +67,13 @@ class Report:
             f"{pairs.gflops:.2f}",
             f"{pairs.gflops / self.fma_peak:.0%}",
         )
+
+
+def _lined_up(rows: list[tuple[str, ...]], text: int) -> list[str]:
+    """Rows of a table as lines, the first columns to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    form = "  ".join(f"{{:{'<' if i < text else '>'}{width}}}" for i, width in enumerate(widths))
+    return [form.format(*row) for row in rows]
 
 
 _REPORT = pytest.StashKey[Report]()
@@ -91,16 +101,19 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     report = config.stash[_REPORT]
-    if not report.tables:
+    if not report.tables and not report.others:
         return
     from machine import describe
 
-    for title in sorted(report.tables):
-        terminalreporter.section(f"{title}: microseconds", sep="-")
+    for title in sorted({*report.tables, *report.others}):
+        unit = ": microseconds" if title in report.tables else ""
+        terminalreporter.section(title + unit, sep="-")
         for line in report.lines(title):
             terminalreporter.write_line(line)
     terminalreporter.section("Measured on", sep="-")
     for line in describe():
         terminalreporter.write_line(line)
-    terminalreporter.write_line(f"float32, loss mse; FMA peak {report.fma_peak:.1f} GFLOP/s.")
-    terminalreporter.write_line("Medians; ratio: the median of NumPy / downslope over pairs.")
+    if report.tables:
+        peak = f"FMA peak {report.fma_peak:.1f} GFLOP/s"
+        terminalreporter.write_line(f"float32, loss mse; {peak}.")
+        terminalreporter.write_line("Medians; ratio: the median of NumPy / downslope over pairs.")

@@ -95,7 +95,7 @@ def assert_equal(theirs, ours, tolerance=ROUNDING):
             for a, b in zip(mine, value, strict=True):
                 assert a.shape == b.shape
                 np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
-        elif isinstance(value, str | np.ndarray | None) or np.isscalar(value) and value != value:
+        elif isinstance(value, str | np.ndarray | None) or (np.isscalar(value) and value != value):
             np.testing.assert_array_equal(mine, value, err_msg=name)
         else:
             np.testing.assert_allclose(mine, value, rtol=tolerance, atol=tolerance, err_msg=name)
@@ -125,15 +125,23 @@ CASES = {
     "adaptive": (
         *(CLASSIFIER, digits()),
         {
-            **{"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.2},
-            **{"tol": 1e-2, "n_iter_no_change": 2, "max_iter": 200},
+            "solver": "sgd",
+            "learning_rate": "adaptive",
+            "learning_rate_init": 0.2,
+            "tol": 1e-2,
+            "n_iter_no_change": 2,
+            "max_iter": 200,
         },
     ),
     "adaptive, one step too many": (
         *(REGRESSOR, diabetes()),
         {
-            **{"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 1e-5},
-            **{"tol": 0.1, "n_iter_no_change": 1, "max_iter": 200},
+            "solver": "sgd",
+            "learning_rate": "adaptive",
+            "learning_rate_init": 1e-5,
+            "tol": 0.1,
+            "n_iter_no_change": 1,
+            "max_iter": 200,
         },
     ),
     "tolerance": (CLASSIFIER, digits(), {"tol": 1e-2, "n_iter_no_change": 3, "max_iter": 300}),
@@ -321,7 +329,7 @@ def test_bad_calls_are_refused():
     model.set_params(warm_start=True).fit(x, y)
     with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same"):
         model.fit(x, y % 5)
-    with pytest.raises(ValueError, match="hidden_layer_sizes=.* asks for others"):
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes=.* asks for others"):
         model.set_params(hidden_layer_sizes=7).fit(x, y)
 
 
@@ -446,7 +454,7 @@ def test_metadata_are_routed():
     with config_context(enable_metadata_routing=True):
         model = MLPClassifier(random_state=0, max_iter=40, learning_rate_init=0.01)
         scaler = StandardScaler().set_fit_request(sample_weight=False)
-        model.set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+        model.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         model = make_pipeline(scaler, model)
         scores = cross_validate(
             model, x, y, cv=2, params={"sample_weight": weights}, return_estimator=True
