@@ -174,23 +174,27 @@ static void compare_loss(const char *name, int code, int labels) {
 }
 
 static void compare_optimizer(const char *name, int code) {
-  static const double hyper[DS_MAX_HYPER] = {0.01, 0.9, 0.999, 1e-8};
+  enum { BLOCKS = 1 + DS_MAX_STATES };
+  static const double hyper[DS_MAX_HYPER] = {0.01, 0.9, 0.999, 1e-8, 0.99};
   hash h = EMPTY;
   for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
     real coefficients[DS_MAX_COEFFICIENTS] = {0};
-    ds_rows gradient = new_rows(ROWS, cols, cols + GAP, 1), block[3];
-    for (int k = 0; k < 3; k++) block[k] = new_rows(ROWS, cols, cols + 1, 1);
-    for (ptrdiff_t i = 0; i < (ROWS - 1) * (cols + 1) + cols; i++) /* Adam's v is not negative */
-      ((real *)block[2].data)[i] *= ((real *)block[2].data)[i];
+    ds_rows gradient = new_rows(ROWS, cols, cols + GAP, 1), block[BLOCKS];
+    void *states[DS_MAX_STATES];
+    for (int k = 0; k < BLOCKS; k++) block[k] = new_rows(ROWS, cols, cols + 1, 1);
+    for (int k = 0; k < DS_MAX_STATES; k++) states[k] = block[1 + k].data;
+    for (int k = 1; k < BLOCKS; k++) /* means of squares are not negative */
+      for (ptrdiff_t i = 0; i < (ROWS - 1) * (cols + 1) + cols; i++)
+        ((real *)block[k].data)[i] *= ((real *)block[k].data)[i];
     TABLE.prepares[code](hyper, 7, coefficients);
     for (int huge = 0; huge < 2; huge++) {
       if (huge) ((real *)gradient.data)[0] = DS_FLOAT_BITS == 32 ? (real)FLT_MAX : (real)DBL_MAX;
-      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data, block[1].data,
-                                                 block[2].data, cols + 1, coefficients));
-      for (int k = 0; k < 3; k++) add_rows(&h, block[k], ROWS, cols);
+      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data, states,
+                                                 cols + 1, coefficients));
+      for (int k = 0; k < BLOCKS; k++) add_rows(&h, block[k], ROWS, cols);
     }
     free_rows(gradient, ROWS, cols);
-    for (int k = 0; k < 3; k++) free_rows(block[k], ROWS, cols);
+    for (int k = 0; k < BLOCKS; k++) free_rows(block[k], ROWS, cols);
   }
   print_hash("optimizer", name, h);
 }

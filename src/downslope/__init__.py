@@ -11,23 +11,42 @@ Examples
 True
 """
 
+from downslope import schedules
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
-from downslope.callbacks import Callback, EarlyStopping, Progress
+from downslope.callbacks import Callback, EarlyStopping, Progress, ReduceLROnPlateau
 from downslope.gradients import GradientCheck, check_gradients
 from downslope.history import History
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
+from downslope.learning_rate import LearningRateSearch, find_learning_rate
 from downslope.losses import Loss
 from downslope.network import Network, load
-from downslope.optimizers import SGD, Adam, Optimizer
+from downslope.optimizers import (
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSProp,
+    Rprop,
+)
 from downslope.training import Trainer
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Activation",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
     "Dense",
     "EarlyStopping",
@@ -35,15 +54,24 @@ __all__ = [
     "History",
     "Initializer",
     "Layer",
+    "LearningRateSearch",
+    "Lion",
     "Loss",
+    "NAdam",
     "Network",
     "Optimizer",
     "Progress",
+    "RAdam",
+    "RMSProp",
+    "ReduceLROnPlateau",
+    "Rprop",
     "Trainer",
     "check_gradients",
     "config",
+    "find_learning_rate",
     "get_num_threads",
     "load",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]

@@ -9,8 +9,9 @@ STATUS_OVERFLOW: int
 
 # Of the plan's float type, float32 or float64.
 _Real = NDArray[Any]
-# inputs, outputs, weights offset, bias offset, bias count, activation code, activation parameter
-_LayerFields = tuple[int, int, int, int, int, int, float]
+# inputs, outputs, weights offset, bias offset, bias count, activation code, activation parameter,
+# l1, l2, max norm, factor of the learning rate, whether it is trained
+_LayerFields = tuple[int, int, int, int, int, int, float, float, float, float, float, bool]
 
 class Plan:
     def __new__(cls, layers: list[_LayerFields], float_bits: int) -> Self: ...
@@ -32,6 +33,10 @@ class Plan:
     def flops_per_row(self) -> float: ...
     @property
     def float_bits(self) -> int: ...
+    @property
+    def penalized(self) -> bool: ...
+    @property
+    def first_trained(self) -> int: ...
 
 class Workspace:
     def __new__(cls, plan: Plan, rows: int, training: bool) -> Self: ...
@@ -77,6 +82,10 @@ class Dataset:
 class Descent:
     steps: int
     learning_rate: float
+    weight_decay: float
+    clip_value: float
+    clip_norm: float
+    penalties_per_row: bool
     def __init__(
         self,
         plan: Plan,
@@ -94,9 +103,12 @@ class Descent:
     @property
     def state(self) -> _Real: ...
     @property
+    def average(self) -> _Real | None: ...
+    @property
     def optimizer(self) -> int: ...
     def needs_gradients(self, batch_rows: int) -> bool: ...
     def keep_gradients(self, gradients: _Real) -> None: ...
+    def keep_average(self, average: _Real, momentum: float, overwrite_steps: int) -> None: ...
     def reserve(self, batch_rows: int) -> None: ...
     def train(
         self,
@@ -105,6 +117,7 @@ class Descent:
         order: NDArray[np.int64] | None,
         batch_rows: int,
         threads: int,
+        learning_rates: NDArray[np.float64] | None = None,
     ) -> tuple[int, float]: ...
     def compute_gradients(self, data: Dataset, loss: int, threads: int) -> tuple[int, float]: ...
     def update(self) -> int: ...

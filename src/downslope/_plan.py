@@ -38,6 +38,11 @@ def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> Pla
                 layer.bias_count,
                 _kernels.ACTIVATIONS[layer.activation.name],
                 layer.activation.parameter or 0.0,
+                layer.l1,
+                layer.l2,
+                math.inf if layer.max_norm is None else layer.max_norm,
+                layer.learning_rate,
+                layer.trainable,
             )
         )
         inputs = layer.units

@@ -16,13 +16,13 @@ from downslope._memory import aligned_zeros
 from downslope._validate import as_count, as_float_type, as_rows, as_targets, as_weights
 from downslope.activations import Activation
 from downslope.initializers import Initializer
-from downslope.layers import Dense, Layer
+from downslope.layers import TRAINING_OPTIONS, Dense, Layer
 from downslope.losses import Loss, as_loss
 
 if TYPE_CHECKING:
     from downslope.callbacks import Callback
     from downslope.history import History
-    from downslope.optimizers import Optimizer
+    from downslope.optimizers import LBFGS, Optimizer
 
 # Rows that go through the layers together in `predict`.
 _PREDICT_ROWS = 512
@@ -331,7 +331,7 @@ class Network:
         y: ArrayLike,
         *,
         loss: str | Loss = "mse",
-        optimizer: str | Optimizer = "sgd",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         epochs: int = 1,
         batch_size: int | None = 32,
         shuffle: bool = True,
@@ -352,7 +352,10 @@ class Network:
         loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}
             Default "mse".  ``binary_cross_entropy`` needs ``output="sigmoid"``; ``cross_entropy``
             needs ``output="softmax"`` and takes labels (rows,) or probabilities (rows, outputs).
-        optimizer : str, SGD or Adam, default "sgd"
+        optimizer : str, Optimizer or LBFGS, default "sgd"
+            ``"sgd"``, ``"adam"``, ``"adamw"``, ``"nadam"``, ``"radam"``, ``"adagrad"``,
+            ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its
+            defaults, or an object such as ``downslope.Adam(1e-3)``.
         epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
 callbacks, threads, verbose
             See `Trainer.fit`.
@@ -440,6 +443,7 @@ callbacks, threads, verbose
                     "parameter": layer.activation.parameter,
                     "use_bias": layer.use_bias,
                     "shared_bias": layer.shared_bias,
+                    **{name: getattr(layer, name) for name in TRAINING_OPTIONS},
                 }
                 for layer in self._dense
             ],
@@ -609,6 +613,7 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
             weights="zeros",
             use_bias=layer["use_bias"],
             shared_bias=layer["shared_bias"],
+            **{name: layer.get(name, default) for name, default in TRAINING_OPTIONS.items()},
         )
         for layer in description["layers"]
     ]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from downslope.history import History
+    from downslope.learning_rate import LearningRateSearch
 
 # From the palette of Okabe and Ito, whose colours people with any colour vision can tell apart;
 # dashes and a marker carry the same distinction without colour.
@@ -54,6 +55,38 @@ def plot_history(history: History, ax: Axes | None = None) -> Axes:
         ax.plot(epochs, history.val_loss, color=_VALIDATION, linestyle="--", label="validation")
         _mark_best(ax, history.val_loss)
     _label(ax, [*history.loss, *history.val_loss])
+    return ax
+
+
+def plot_learning_rates(search: LearningRateSearch, ax: Axes | None = None) -> Axes:
+    """Draw the loss over the learning rates, with the suggested one marked.
+
+    Parameters
+    ----------
+    search : LearningRateSearch
+        What `find_learning_rate` returned.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default the axes of a new pyplot figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    if ax is None:
+        ax = _new_axes()
+    ax.plot(search.learning_rates, search.losses, color=_TRAINING, label="training, smoothed")
+    label = f"suggested: {search.suggestion:.3g}"
+    ax.axvline(search.suggestion, color=_BEST, linewidth=0.8, linestyle=":", label=label)
+    ax.set_xscale("log")
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.grid(alpha=0.3)
+    ax.legend()
     return ax
 
 

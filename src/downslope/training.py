@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _kernels, _plan, _threads
+from downslope import _engine, _kernels, _lbfgs, _plan, _threads
 from downslope._memory import aligned_zeros
 from downslope._validate import as_count, as_number, choose
 from downslope.callbacks import Callback, Progress
 from downslope.history import History
 from downslope.losses import Loss
 from downslope.network import Network, loss_code
-from downslope.optimizers import Optimizer, as_optimizer
+from downslope.optimizers import LBFGS, SGD, Optimizer, as_optimizer
 
 SAMPLINGS = ("without_replacement", "with_replacement")
 
@@ -31,7 +31,7 @@ class Trainer:
         Trained in place.
     loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}, default "mse"
         See `fit`.
-    optimizer : str, SGD or Adam, default "sgd"
+    optimizer : str, Optimizer or LBFGS, default "sgd"
     threads : int, optional
         At most so many; see `set_num_threads`.
 
@@ -44,10 +44,10 @@ class Trainer:
     steps : int
         Updates made.
     learning_rate : float
-        Of the steps to come; can be set.
+        Of the steps to come; can be set, unless the optimiser has a schedule.
     state : array (states, parameters)
         The optimiser's state (velocity; means of the gradient and of its square), in the order of
-        ``network.parameters``.
+        ``network.parameters``; the last row is the parameters' moving average, if one is kept.
     history : History or None
         Of the last `fit`, also when it ended with an error.
     interrupted : bool
@@ -73,7 +73,7 @@ class Trainer:
         self,
         network: Network,
         loss: str | Loss = "mse",
-        optimizer: str | Optimizer = "sgd",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         *,
         threads: int | None = None,
     ) -> None:
@@ -86,17 +86,9 @@ class Trainer:
         self.epoch = self.target_epoch = 0
         self.validates = self.interrupted = False
         self.history: History | None = None
-        kernel = self.optimizer.kernel
-        self.state = aligned_zeros(
-            (_kernels.OPTIMIZER_STATES[kernel], network.parameters.size), network.dtype
-        )
-        self._descent = _engine.Descent(
-            network._engine_plan,
-            network.parameters,
-            self.state,
-            _kernels.OPTIMIZERS[kernel],
-            self.optimizer.hyper,
-        )
+        # L-BFGS needs the gradients alone
+        self._rule = SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
+        self.state, self._descent = _make_descent(network, self._rule)
 
     @property
     def steps(self) -> int:
@@ -108,6 +100,12 @@ class Trainer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
+        self._refuse_lbfgs("a learning rate")
+        if self._rule.schedule is not None:
+            raise ValueError(
+                "the optimizer's learning rate follows a schedule and can not be set besides; give "
+                "the optimizer a number"
+            )
         self._descent.learning_rate = as_number("learning_rate", value, at_least=0.0)
 
     # ---- Your own loop ----
@@ -134,6 +132,7 @@ class Trainer:
             If the loss or the new parameters are not finite; the parameters are the last finite
             ones.
         """
+        self._refuse_lbfgs("step()")
         data = self.network.dataset(X, y, self.loss, sample_weight)
         return self._train(data, None, data.rows, _threads.resolve(self.threads))
 
@@ -176,21 +175,23 @@ class Trainer:
         array([2., 2.], dtype=float32)
         """
         data = self.network.dataset(X, y, self.loss, sample_weight)
-        self._descent.keep_gradients(self.network.gradients)
-        status, total = self._descent.compute_gradients(
-            data, loss_code(self.loss, data), _threads.resolve(self.threads)
-        )
-        self._check(status)
-        return total / data.rows
+        return self._gradients_of(data, _threads.resolve(self.threads))
 
     def update(self) -> None:
         """One step of the optimiser with ``network.gradients`` as they stand.
+
+        If the optimiser clips, they are clipped in place.
 
         Raises
         ------
         FloatingPointError
             If a new parameter is not finite; it is left as it was.
         """
+        self._refuse_lbfgs("update()")
+        rates = self._learning_rates(1)
+        if rates is not None:
+            self._descent.learning_rate = rates[0]
+        self._begin_average()
         self._descent.keep_gradients(self.network.gradients)
         self._check(self._descent.update())
 
@@ -255,6 +256,8 @@ class Trainer:
             On Ctrl-C; the parameters are those of the last completed step.
         """
         epochs = as_count("epochs", epochs)
+        if isinstance(self.optimizer, LBFGS):
+            _check_for_lbfgs(self.network)
         choose("sampling", sampling, SAMPLINGS)
         if sampling == "with_replacement" and not shuffle:
             raise ValueError(
@@ -265,7 +268,8 @@ class Trainer:
         data = self.network.dataset(X, y, self.loss, sample_weight)
         rows, validation = self._split(data, validation_data, validation_split)
         count = data.rows if rows is None else len(rows)
-        batch = count if batch_size is None else min(as_count("batch_size", batch_size), count)
+        batch = count if batch_size is None else as_count("batch_size", batch_size)
+        batch = min(batch * self._rule.gradient_accumulation_steps, count)
         watchers = [*_checked_callbacks(callbacks), *([Progress()] if verbose else [])]
 
         self.history = history = History()
@@ -276,7 +280,15 @@ class Trainer:
             for callback in watchers:
                 callback.on_fit_begin(self)
                 begun.append(callback)
-            self._run_epochs(data, rows, validation, batch, shuffle, sampling, threads, watchers)
+            if isinstance(self.optimizer, LBFGS):
+                taken = data if rows is None else data.take(rows)
+                self._run_lbfgs(self.optimizer, taken, validation, threads, watchers)
+            else:
+                self._run_epochs(
+                    data, rows, validation, batch, shuffle, sampling, threads, watchers
+                )
+            if self._descent.average is not None:
+                self.network.parameters[...] = self._descent.average
             self.interrupted = False
         finally:
             with contextlib.ExitStack() as endings:  # each is called, even if another one fails
@@ -295,7 +307,6 @@ class Trainer:
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
-        assert self.history is not None
         count = data.rows if rows is None else len(rows)
         drawn = np.empty(count, np.int64) if shuffle else None
         while self.epoch < self.target_epoch:
@@ -303,14 +314,60 @@ class Trainer:
                 callback.on_epoch_begin(self, self.epoch)
             begin = time.perf_counter()
             order = self._order(rows, drawn, sampling)
-            logs = {"loss": self._train(data, order, batch, threads)}
-            if validation is not None:
-                logs["val_loss"] = self.network.mean_loss(validation, self.loss, threads)
-            self.history.append(logs, time.perf_counter() - begin)
-            self.epoch += 1
-            stops = [callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks]
-            if any(stops):
+            loss = self._train(data, order, batch, threads)
+            if self._end_epoch(loss, begin, validation, threads, callbacks):
                 break
+
+    def _end_epoch(
+        self,
+        loss: float,
+        begin: float,
+        validation: _engine.Dataset | None,
+        threads: int,
+        callbacks: Sequence[Callback],
+    ) -> bool:
+        """Validate, note and report an epoch that began at the time `begin`; whether to stop."""
+        assert self.history is not None
+        logs = {"loss": loss}
+        if validation is not None:
+            logs["val_loss"] = self.network.mean_loss(validation, self.loss, threads)
+        self.history.append(logs, time.perf_counter() - begin)
+        self.epoch += 1
+        stops = [callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks]
+        return any(stops)
+
+    def _run_lbfgs(
+        self,
+        optimizer: LBFGS,
+        data: _engine.Dataset,
+        validation: _engine.Dataset | None,
+        threads: int,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        """Iterations on all rows of a data set; each is an epoch."""
+
+        def begin_epoch() -> float:
+            for callback in callbacks:
+                callback.on_epoch_begin(self, self.epoch)
+            return time.perf_counter()
+
+        begin = begin_epoch()
+
+        def loss_and_gradient() -> tuple[float, NDArray[Any]]:
+            return self._gradients_of(data, threads), self.network.gradients
+
+        def after_iteration(loss: float) -> bool:
+            nonlocal begin
+            self._descent.steps += 1
+            stops = self._end_epoch(loss, begin, validation, threads, callbacks)
+            if not stops and self.epoch < self.target_epoch:
+                begin = begin_epoch()
+            return stops
+
+        iterations = self.target_epoch - self.epoch
+        _lbfgs.run(
+            optimizer, self.network.parameters, loss_and_gradient, iterations, after_iteration
+        )
 
     def _order(
         self, rows: NDArray[np.int64] | None, drawn: NDArray[np.int64] | None, sampling: str
@@ -330,11 +387,40 @@ class Trainer:
         self, data: _engine.Dataset, order: NDArray[np.int64] | None, batch: int, threads: int
     ) -> float:
         """Steps over all rows of the order; the mean loss of its rows."""
+        count = data.rows if order is None else len(order)
+        rates = self._learning_rates(-(-count // batch))
+        self._begin_average()
         if self._descent.needs_gradients(batch):
             self._descent.keep_gradients(self.network.gradients)
-        status, total = self._descent.train(data, loss_code(self.loss, data), order, batch, threads)
+        status, total = self._descent.train(
+            data, loss_code(self.loss, data), order, batch, threads, rates
+        )
         self._check(status)
-        return total / (data.rows if order is None else len(order))
+        return total / count
+
+    def _gradients_of(self, data: _engine.Dataset, threads: int) -> float:
+        """The mean loss over a data set; its gradients are in ``network.gradients``."""
+        self._descent.keep_gradients(self.network.gradients)
+        status, total = self._descent.compute_gradients(data, loss_code(self.loss, data), threads)
+        self._check(status)
+        return total / data.rows
+
+    def _refuse_lbfgs(self, what: str) -> None:
+        if isinstance(self.optimizer, LBFGS):
+            raise TypeError(
+                f"LBFGS has no use for {what}: it works on whole runs; call fit, or take another "
+                "optimizer"
+            )
+
+    def _learning_rates(self, count: int) -> NDArray[np.float64] | None:
+        """Of so many steps to come; None: as it is."""
+        schedule = self._rule.schedule
+        return None if schedule is None else schedule.rates(self.steps, count)
+
+    def _begin_average(self) -> None:
+        """The moving average begins with the parameters before the first step."""
+        if self.steps == 0 and self._descent.average is not None:
+            self._descent.average[...] = self.network.parameters
 
     def _check(self, status: int) -> None:
         """Raise what a run that ended early has to say."""
@@ -385,6 +471,41 @@ class Trainer:
             )
         x, y, *weight = validation_data
         return self.network.dataset(x, y, self.loss, weight[0] if weight else None, "_val")
+
+
+def _check_for_lbfgs(network: Network) -> None:
+    """Before a run: SciPy is there, and the layers ask for nothing that L-BFGS does not do."""
+    _lbfgs.scipy_minimize()
+    for index, layer in enumerate(network._dense):
+        if layer.max_norm is not None or layer.learning_rate != 1:
+            raise ValueError(
+                f"LBFGS heeds neither max_norm nor learning_rate of a layer; layer {index} has "
+                "one: drop it, or take another optimizer"
+            )
+
+
+def _make_descent(network: Network, optimizer: Optimizer) -> tuple[NDArray[Any], _engine.Descent]:
+    """The optimiser's state (states, parameters), and the engine's descent with it."""
+    kernel, momentum = optimizer.kernel, optimizer.ema_momentum
+    states = _kernels.OPTIMIZER_STATES[kernel]
+    state = aligned_zeros((states + (momentum is not None), network.parameters.size), network.dtype)
+    for row, value in zip(state, optimizer.initial_state, strict=False):
+        row[...] = value
+    descent = _engine.Descent(
+        network._engine_plan,
+        network.parameters,
+        state,
+        _kernels.OPTIMIZERS[kernel],
+        optimizer.hyper,
+    )
+    descent.weight_decay = optimizer.weight_decay
+    if optimizer.clip_value is not None:
+        descent.clip_value = optimizer.clip_value
+    if optimizer.clip_norm is not None:
+        descent.clip_norm = optimizer.clip_norm
+    if momentum is not None:
+        descent.keep_average(state[states], momentum, optimizer.ema_overwrite_frequency or 0)
+    return state, descent
 
 
 def _checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
