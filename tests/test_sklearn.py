@@ -642,6 +642,17 @@ def test_optimizers_of_downslope():
     np.testing.assert_array_equal(given.coefs_[0], by_name.coefs_[0])
 
 
+def test_parameters_can_change_between_partial_fits():
+    x, y = digits(100)
+    theirs, ours = (
+        kind(random_state=0, hidden_layer_sizes=5).partial_fit(x, y, classes=range(10))
+        for kind in (neural_network.MLPClassifier, MLPClassifier)
+    )
+    for model in (theirs, ours):
+        model.set_params(alpha=20.0, activation="tanh").partial_fit(x, y)
+    assert_equal(theirs, ours)
+
+
 def test_warm_start_with_the_state_of_the_optimizer():
     x, y = digits()
     parameters = {"random_state": 0, "shuffle": False, "hidden_layer_sizes": 9}

@@ -27,6 +27,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from downslope import _plan
 from downslope.activations import ACTIVATIONS, Activation, as_activation
 from downslope.callbacks import Callback
 from downslope.layers import Dense
@@ -34,10 +35,10 @@ from downslope.network import Network
 from downslope.optimizers import SGD, Adam, Optimizer
 from downslope.sklearn._data import Rows, as_dense, as_sliceable, dense_parts, validate_data
 from downslope.sklearn._training import (
+    Epochs,
     Objective,
-    gradient_views,
+    make_trainer,
     minimize_lbfgs,
-    run_epoch,
     set_learning_rate,
     watched,
 )
@@ -147,14 +148,12 @@ class BaseMLP(BaseEstimator, ABC):
     def network_(self) -> Network:
         """The `downslope.Network` whose parameters `coefs_` and `intercepts_` are views of."""
         check_is_fitted(self, "coefs_")
+        shapes = [np.shape(coef) for coef in self.coefs_]
+        if self._network_made_for != (self.alpha, self.activation, shapes):
+            self.__setstate__(self.__getstate__())
         network = self._network
-        shapes = [layer.weights.shape for layer in network.layers]
-        if [np.shape(coef) for coef in self.coefs_] != shapes:
-            network = self._make_network(self.coefs_)
-            self._trainer = None  # whose state has the old shape
         self._link(self.coefs_, [layer.weights for layer in network.layers])
         self._link(self.intercepts_, [layer.bias for layer in network.layers])
-        self._network = network
         return network
 
     @staticmethod
@@ -167,9 +166,11 @@ class BaseMLP(BaseEstimator, ABC):
 
     def _make_network(self, coefs: Sequence[NDArray[Any]]) -> Network:
         """A network for weights of these shapes, itself still without weights."""
+        shapes = [np.shape(coef) for coef in coefs]
+        self._network_made_for = (self.alpha, self.activation, shapes)
         output = _engine_activation(self.out_activation_)
         layers = [
-            Dense(coef.shape[1], activation, weights="zeros")
+            Dense(coef.shape[1], activation, weights="zeros", l2=self.alpha / 2)
             for coef, activation in zip(
                 coefs, [*self._hidden_activations(len(coefs) - 1), output], strict=True
             )
@@ -225,10 +226,12 @@ class BaseMLP(BaseEstimator, ABC):
         self._trainer = None
         if optimizer_state is not None:
             optimizer, steps, learning_rate, values = optimizer_state
-            self._trainer = self._make_trainer(optimizer)
-            self._trainer._descent.steps = steps
-            self._trainer.learning_rate = learning_rate
-            self._trainer.state[...] = values
+            trainer = self._make_trainer(optimizer)
+            if trainer.state.shape == values.shape:
+                trainer._descent.steps = steps
+                trainer._descent.learning_rate = learning_rate
+                trainer.state[...] = values
+                self._trainer = trainer
 
     # ---- The course of a fit ----
 
@@ -291,7 +294,8 @@ class BaseMLP(BaseEstimator, ABC):
         self._random_state = check_random_state(self.random_state)
         if first:
             self._initialize([X.shape[1], *sizes, self.n_outputs_], dtype)
-        elif [layer.outputs for layer in self.network_.layers] != [*sizes, self.n_outputs_]:
+            return rows
+        if [layer.outputs for layer in self.network_.layers] != [*sizes, self.n_outputs_]:
             raise ValueError(
                 f"the network has layers of {[c.shape[1] for c in self.coefs_]} units, and "
                 f"hidden_layer_sizes={sizes} with {self.n_outputs_} outputs asks for others; "
@@ -388,7 +392,7 @@ class BaseMLP(BaseEstimator, ABC):
         return SGD(rate, momentum=momentum, nesterov=self.nesterovs_momentum and momentum > 0)
 
     def _make_trainer(self, optimizer: Optimizer) -> Trainer:
-        return Trainer(self.network_, self._objective().loss, optimizer, threads=self._threads())
+        return make_trainer(self.network_, self._objective(), optimizer, self._threads())
 
     def _fit_stochastic(
         self, rows: Rows, raw: Any, validation: tuple[Any, Any, Any] | None, incremental: bool
@@ -396,8 +400,9 @@ class BaseMLP(BaseEstimator, ABC):
         if self._trainer is None or not (incremental or self.keep_optimizer):
             self._trainer = self._make_trainer(self._make_optimizer())
         trainer, objective = self._trainer, self._objective()
+        trainer.threads = self._threads()
         order, held_out, raw = self._split(rows, raw, validation)
-        batch_size = self._batch_size(len(order))
+        epochs = Epochs(trainer, objective, rows, self._batch_size(len(order)))
         positions = np.arange(len(order))
         trainer.validates = held_out is not None
         if trainer.validates and self.validation_loss_curve_ is None:
@@ -413,7 +418,7 @@ class BaseMLP(BaseEstimator, ABC):
                     begin = perf_counter()
                     if self.shuffle:
                         positions = positions[self._random_state.permutation(len(positions))]
-                    loss = run_epoch(trainer, objective, rows, order[positions], batch_size)
+                    loss = epochs.run(order[positions])
                     logs = self._end_epoch(loss, len(order), objective, held_out, raw)
                     trainer.history.append(logs, perf_counter() - begin)
                     stopping = self._adjust(trainer)
@@ -624,8 +629,13 @@ class BaseMLP(BaseEstimator, ABC):
         """
         rows, objective = self._held_out(X, y, sample_weight), self._objective()
         loss = objective.gradients(self._make_trainer(SGD()), rows)
-        views = gradient_views(self.network_)
-        return loss, [view.weights.copy() for view in views], [view.bias.copy() for view in views]
+        network = self.network_
+        views = _plan.make_views(network.inputs, network._dense, network.gradients)
+        return (
+            loss,
+            [view.weights.copy() for view in views],
+            [np.array(view.bias) for view in views],
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -4,8 +4,9 @@ The objective of a batch with weights w (ones without), their sum S and the pena
 
     (sum of w * loss of the row + alpha / 2 * sum of the squared weights) / S
 
-where the biases are not penalised.  `Objective` says how downslope's losses, which are divided by
-the number of rows and in part by the number of outputs, come to that.
+where the biases are not penalised.  downslope divides by the number of rows instead of S, and some
+of its losses by the number of outputs too; `Objective` says how they come to this.  The penalty is
+that of the network's layers, `alpha / 2` each.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+from scipy import optimize, sparse
 
-from downslope import _plan
+from downslope import _threads
 from downslope.callbacks import Callback
 from downslope.history import History
 from downslope.losses import Loss
 from downslope.network import Network
+from downslope.optimizers import Optimizer
 from downslope.sklearn._data import Rows, as_dense
 from downslope.training import Trainer
 
@@ -56,9 +58,9 @@ class Objective:
     reported: float = 1.0
 
     def weights(self, rows: Rows) -> NDArray[Any] | None:
-        """Weights (rows,) by which downslope's mean over the rows becomes scikit-learn's."""
+        """Weights (rows,) for the engine, which divides by the number of rows."""
         if rows.weight is not None:
-            return rows.weight * (self.row_factor * len(rows) / rows.total)
+            return rows.weight * self.row_factor
         return None if self.row_factor == 1 else np.full(len(rows), self.row_factor)
 
     def mean_loss(self, network: Network, rows: Rows, threads: int | None) -> float:
@@ -75,41 +77,65 @@ class Objective:
     def gradients(self, trainer: Trainer, rows: Rows) -> float:
         """The reported loss of a batch with its penalty; its gradients in ``network.gradients``."""
         network = trainer.network
-        loss = trainer.compute_gradients(
+        per_weight = len(rows) / rows.total
+        loss = per_weight * trainer.compute_gradients(
             as_dense(rows.x), rows.targets, sample_weight=self.weights(rows)
         )
-        strength = self.alpha / rows.total
-        squares = 0.0
-        for layer, gradient in zip(network.layers, gradient_views(network), strict=True):
-            gradient.weights[...] += strength * layer.weights
-            squares += float(np.vdot(layer.weights, layer.weights))
-        return self.reported * loss + 0.5 * strength * squares
+        if per_weight != 1:
+            network.gradients *= per_weight
+        if self.reported == 1:
+            return loss
+        squares = sum(float(np.vdot(layer.weights, layer.weights)) for layer in network.layers)
+        penalty = 0.5 * self.alpha * squares / rows.total
+        return self.reported * (loss - penalty) + penalty
 
 
-def gradient_views(network: Network) -> list[Any]:
-    """Each layer with views of its gradients in place of its parameters."""
-    return _plan.make_views(network.inputs, network._dense, network.gradients)
+class Epochs:
+    """Epochs of a trainer over rows, in batches.
+
+    The engine runs through an epoch by itself where its scale is scikit-learn's up to a constant
+    factor of the rows; with sample weights, whose sum differs from batch to batch, with sparse rows
+    and with a loss that is not the one descended along, batch after batch is handed to it.
+    """
+
+    def __init__(self, trainer: Trainer, objective: Objective, rows: Rows, batch_size: int) -> None:
+        self.trainer, self.objective, self.rows = trainer, objective, rows
+        self.batch_size = batch_size
+        self._data = None
+        if rows.weight is None and objective.reported == 1 and not sparse.issparse(rows.x):
+            self._data = trainer.network.dataset(
+                rows.x, rows.targets, trainer.loss, objective.weights(rows)
+            )
+
+    def run(self, order: NDArray[np.int64]) -> float:
+        """A step for each batch of rows in the order given; the mean of the batches' losses, each
+        as it was before its update."""
+        if self._data is not None:
+            threads = _threads.resolve(self.trainer.threads)
+            return self.trainer._train(self._data, order, self.batch_size, threads)
+        total = 0.0
+        for first in range(0, len(order), self.batch_size):
+            batch = self.rows.take(order[first : first + self.batch_size])
+            if batch.total == 0:  # nothing to learn from
+                continue
+            total += len(batch) * self.objective.gradients(self.trainer, batch)
+            self.trainer.update()
+        return total / len(order)
 
 
-def run_epoch(
-    trainer: Trainer, objective: Objective, rows: Rows, order: NDArray[np.int64], batch_size: int
-) -> float:
-    """A step for each batch of rows in the order given; the mean of the batches' losses, each as it
-    was before its update."""
-    total = 0.0
-    for first in range(0, len(order), batch_size):
-        batch = rows.take(order[first : first + batch_size])
-        if batch.total == 0:  # nothing to learn from
-            continue
-        total += len(batch) * objective.gradients(trainer, batch)
-        trainer.update()
-    return total / len(order)
+def make_trainer(
+    network: Network, objective: Objective, optimizer: Optimizer, threads: int | None
+) -> Trainer:
+    """A trainer whose penalties are divided by the rows of a batch."""
+    trainer = Trainer(network, objective.loss, optimizer, threads=threads)
+    trainer._descent.penalties_per_row = True
+    return trainer
 
 
 def set_learning_rate(trainer: Trainer, rate: float) -> None:
     """Change the rate of steps to come, not the step that momentum carries on: scikit-learn's
     velocity is ``momentum * v - rate * gradient``, with the rate inside."""
-    rate = max(rate, _LEAST_RATE * trainer.optimizer.learning_rate)
+    rate = max(rate, _LEAST_RATE)
     trainer.state *= trainer.learning_rate / rate
     trainer.learning_rate = rate
 
