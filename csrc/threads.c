@@ -51,6 +51,7 @@ typedef struct worker {
 static worker workers[DS_MAX_THREADS]; /* workers[0] stands for the caller and is not used */
 static _Atomic int worker_count;
 static _Atomic int in_use;
+static _Atomic int default_threads;
 static int most_workers; /* 0 unless the fork handler is in place */
 
 /* ---- Waiting ---- */
@@ -199,6 +200,14 @@ void ds_parallel(ds_task_fn task, void *context, int parts) {
   }
   for (int p = 1; p <= helpers; ++p) wait_while(&workers[p], TAKEN, AWAITED);
   release_pool();
+}
+
+int downslope_get_num_threads(void) {
+  return atomic_load_explicit(&default_threads, memory_order_relaxed);
+}
+
+void downslope_set_num_threads(int threads) {
+  atomic_store_explicit(&default_threads, threads, memory_order_relaxed);
 }
 
 int ds_pool_size(void) { return atomic_load_explicit(&worker_count, memory_order_relaxed); }

@@ -16,6 +16,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         [sys.executable, "-W", "error", *arguments],
         cwd=TESTS,
         env={**os.environ, **environment},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

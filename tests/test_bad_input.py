@@ -494,6 +494,11 @@ FIT = {
     "callbacks of None": ({"callbacks": None}, TypeError, "callbacks must be a list"),
     "a function": ({"callbacks": [print]}, TypeError, "downslope.Callback objects.*built-in"),
     "a class": ({"callbacks": [ds.EarlyStopping]}, TypeError, "not their classes; got <class"),
+    "divergence ignored": (
+        {"on_divergence": "ignore"},
+        ValueError,
+        "unknown on_divergence 'ignore'; choose one of: raise, warn",
+    ),
     "an unknown argument": ({"batchsize": 3}, TypeError, "batchsize"),
 }
 

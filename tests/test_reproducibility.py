@@ -1,86 +1,106 @@
 """The same bytes from whole training runs: any threads, instruction set, slicing, way to get there.
 
-Run as a program, it prints a digest of every case: so one process computes with one instruction
-set, and the test compares what they print.
+Run as a program with "serve", it reads cases from its standard input and prints the digest of each:
+one process computes with one instruction set.  With "write" it writes the golden digests: those of
+this version of the library, for every activation, loss and optimiser.  A change of them is a change
+of the bits that users get, and stands in CHANGELOG.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import downslope as ds
 import fresh_python
 from downslope import _kernels
+from downslope.losses import LOSSES
+from downslope.optimizers import OPTIMIZERS
 
-# ---- Training runs: networks x losses x optimisers x ways to make the mini-batches ----
+GOLDEN = Path(__file__).with_name("golden_digests.json")
+
+# ---- Cases: networks x losses x optimisers x ways to make the mini-batches.  Plain JSON, so that
+# they can be sent to a process with another instruction set. ----
 
 ROWS = 101
 RAGGED = [3, 17, 50, 129, 1]
 HIDDEN = ["tanh", "gelu", "silu"]
+ACTIVATIONS = sorted(_kernels.ACTIVATIONS)
+
+# Each loss with the output and the targets that it takes.
+LOSS_CASES = {
+    "half_squared_error": ("identity", "real"),
+    "mse": ("tanh", "real"),
+    "binary_cross_entropy": ("sigmoid", "probabilities"),
+    "cross_entropy": ("softmax", "probabilities"),
+    "cross_entropy, labels": ("softmax", "labels"),
+}
+
+OPTIMIZER_CASES = {
+    **{name: optimizer() for name, optimizer in OPTIMIZERS.items()},
+    "momentum": ds.SGD(0.05, momentum=0.9),
+    "nesterov": ds.SGD(0.01, momentum=0.9, nesterov=True),
+    "amsgrad": ds.Adam(0.01, amsgrad=True),
+    "rmsprop with momentum": ds.RMSProp(0.001, momentum=0.9),
+    "rmsprop, centred": ds.RMSProp(0.001, momentum=0.9, centered=True),
+    "adamw, clipped, averaged": ds.AdamW(
+        ds.schedules.Warmup(ds.schedules.Cosine(0.01, 50), 5), clip_norm=0.1, ema_momentum=0.9
+    ),
+    "large adam": ds.Adam(0.01),
+    "large sgd": ds.SGD(0.1),
+}
 
 CASES = {
     "sigmoid, one row at a time": {
         "widths": RAGGED,
         "activation": "sigmoid",
-        "optimizer": ds.SGD(0.1),
+        "optimizer": "large sgd",
         "batch_size": 1,
     },
     "with replacement": {
         "widths": RAGGED,
         "activation": HIDDEN,
-        "optimizer": ds.SGD(0.01, momentum=0.9),
+        "optimizer": "momentum",
         "batch_size": 7,
         "sampling": "with_replacement",
     },
     "relu, Nesterov, last batch of 5": {
         "widths": RAGGED,
         "activation": "relu",
-        "optimizer": ds.SGD(0.01, momentum=0.9, nesterov=True),
+        "optimizer": "nesterov",
         "batch_size": 32,
     },
     "full batch, validation": {
         "widths": RAGGED,
         "activation": ["leaky_relu", "elu", "softplus"],
-        "optimizer": ds.Adam(0.01),
+        "optimizer": "large adam",
         "batch_size": None,
         "validation_split": 0.25,
     },
-    "softmax and labels": {
+    "labels, validation": {
         "widths": [17, 50, 3],
         "activation": "silu",
-        "output": "softmax",
-        "loss": "cross_entropy",
-        "optimizer": ds.Adam(0.01),
+        "loss": "cross_entropy, labels",
+        "optimizer": "large adam",
         "batch_size": 32,
         "validation_split": 0.1,
     },
-    "softmax and probabilities": {
-        "widths": [3, 129, 17],
-        "activation": "gelu",
-        "output": "softmax",
-        "loss": "cross_entropy",
-        "dense": True,
-        "batch_size": 7,
-    },
-    "binary cross-entropy, sample weights": {
+    "sample weights": {
         "widths": [17, 50, 5],
         "activation": "elu",
-        "output": "sigmoid",
         "loss": "binary_cross_entropy",
-        "optimizer": ds.SGD(0.1, momentum=0.5),
+        "optimizer": "momentum",
         "weighted": True,
         "batch_size": 32,
-    },
-    "softmax inside, softplus out": {
-        "widths": [5, 33, 21, 2],
-        "activation": ["softmax", "tanh"],
-        "output": "softplus",
-        "loss": "half_squared_error",
-        "batch_size": 7,
     },
     "one bias for each layer": {
         "widths": [17, 3, 2],
@@ -98,56 +118,86 @@ CASES = {
     "large enough for threads": {
         "widths": [50, 150, 129, 3],
         "activation": ["tanh", "gelu"],
-        "optimizer": ds.Adam(0.01),
+        "optimizer": "large adam",
         "rows": 701,
         "batch_size": 333,
     },
     "large, softmax, full batch": {
         "widths": [129, 257, 10],
         "activation": "leaky_relu",
-        "output": "softmax",
-        "loss": "cross_entropy",
+        "loss": "cross_entropy, labels",
         "rows": 701,
         "batch_size": None,
+    },
+    **{
+        f"activation {name}": {"widths": [5, 33, 21, 2], "activation": name, "batch_size": 7}
+        for name in ACTIVATIONS
+    },
+    **{
+        f"loss {name}": {"widths": [5, 19, 3], "loss": name, "batch_size": 16}
+        for name in LOSS_CASES
+    },
+    **{
+        f"optimizer {name}": {"widths": [5, 19, 3], "optimizer": name, "batch_size": 16}
+        for name in OPTIMIZER_CASES
     },
 }
 
 
-def make_data(case, outputs, inputs):
-    rng = np.random.default_rng(12)
+def uniform(stream, *shape):
+    """In (-1, 1), from the library's own generator: the same on every machine."""
+    return 2 * _kernels.random_uniform(12, stream, int(np.prod(shape))).reshape(shape) - 1
+
+
+def make_data(case, inputs, outputs):
     rows = case.get("rows", ROWS)
-    x = rng.normal(size=(rows, inputs))
-    if case.get("loss") == "cross_entropy" and not case.get("dense"):
-        return x, rng.integers(0, outputs, rows), None
-    y = rng.random((rows, outputs))
-    weight = rng.random(rows) if case.get("weighted") else None
-    return x, y / y.sum(axis=1, keepdims=True), weight
+    kind = LOSS_CASES[case.get("loss", "mse")][1]
+    labels = np.empty(rows, np.int64)
+    _kernels.random_integers(12, 1, outputs, labels)
+    y = uniform(2, rows, outputs)
+    if kind == "probabilities":
+        y = 0.75 * np.eye(outputs)[labels] + 0.25 * np.eye(outputs)[labels[::-1]]
+    weight = uniform(3, rows) ** 2 if case.get("weighted") else None
+    return 2 * uniform(4, rows, inputs), labels if kind == "labels" else y, weight
 
 
-def run(name, dtype, threads, seed=5, epochs=3):
+def run(case, dtype, threads, seed=5, epochs=3):
     """Train, and return everything that comes out of it, as bytes."""
-    case = CASES[name]
-    options = {
-        key: case[key]
-        for key in ("widths", "activation", "output", "shared_bias", "use_bias")
-        if key in case
-    }
-    net = ds.Network(**options, dtype=dtype, seed=seed)
-    x, y, weight = make_data(case, net.outputs, net.inputs)
-    trainer = ds.Trainer(net, case.get("loss", "mse"), case.get("optimizer", ds.SGD(0.05)))
+    output, _ = LOSS_CASES[case.get("loss", "mse")]
+    options = {key: case[key] for key in ("activation", "shared_bias", "use_bias") if key in case}
+    net = ds.Network(case["widths"], output=output, dtype=dtype, seed=seed, **options)
+    x, y, weight = make_data(case, net.inputs, net.outputs)
+    loss = case.get("loss", "mse").partition(",")[0]
+    trainer = ds.Trainer(net, loss, OPTIMIZER_CASES[case.get("optimizer", "sgd")])
     how = {
         key: case[key]
         for key in ("batch_size", "sampling", "shuffle", "validation_split")
         if key in case
     }
-    history = trainer.fit(x, y, sample_weight=weight, epochs=epochs, threads=threads, **how)
-    results = [net.parameters, trainer.state, net.predict(x), history.loss, history.val_loss]
+    with contextlib.suppress(FloatingPointError):  # which comes at the same step everywhere
+        trainer.fit(x, y, sample_weight=weight, epochs=epochs, threads=threads, **how)
+    history = trainer.history
+    outputs = net.predict(x, threads=threads)
+    check_company(net, x, outputs)
+    results = [net.parameters, trainer.state, outputs, trainer.steps]
+    results += [history.loss, history.val_loss]
     return b"".join(np.asarray(result).tobytes() for result in results)
 
 
+def check_company(net, x, outputs):
+    """A row's prediction does not depend on the rows it came with."""
+    n = len(x)
+    for part in (slice(n // 2, n // 2 + 1), slice(n // 3, None), slice(None, None, -3)):
+        np.testing.assert_array_equal(net.predict(x[part]), outputs[part])
+
+
+def digest(case, dtype, threads):
+    return hashlib.sha256(run(case, dtype, threads)).hexdigest()
+
+
 @pytest.fixture(params=CASES)
-def name(request):
-    return request.param
+def case(request):
+    return CASES[request.param]
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -155,36 +205,123 @@ def dtype(request):
     return request.param
 
 
-def test_threads(name, dtype):
-    expected = run(name, dtype, threads=1)
-    for threads in (2, 3):
-        assert run(name, dtype, threads) == expected
+def test_every_loss_has_a_case():
+    assert {name.partition(",")[0] for name in LOSS_CASES} == set(LOSSES)
+
+
+def test_threads(case, dtype):
+    expected = run(case, dtype, threads=1)
+    for threads in (2, 3, 5):
+        assert run(case, dtype, threads) == expected
+
+
+# ---- Golden digests ----
 
 
 def digests():
     return {
-        f"{name}, {dtype}": hashlib.sha256(run(name, dtype, threads=2)).hexdigest()
-        for name in CASES
+        f"{name}, {dtype}": digest(case, dtype, threads=2)
+        for name, case in CASES.items()
         for dtype in ("float32", "float64")
     }
 
 
-@pytest.mark.parametrize("isa", _kernels.available_isas())
-def test_instruction_sets(isa):
-    """Each against this process's own."""
-    printed = fresh_python.output_of(__file__, DOWNSLOPE_ISA=isa)
-    assert json.loads(printed) == {"isa": isa, "digests": digests()}
+def test_golden_digests():
+    """The bits of this version, whatever the machine."""
+    golden, found = json.loads(GOLDEN.read_text()), digests()
+    changed = sorted(key for key in golden | found if golden.get(key) != found.get(key))
+    assert not changed, (
+        f"other bits than before from {changed}. If that is meant, or a case is new: run "
+        f"`python tests/{Path(__file__).name} write`, and list changed bits in CHANGELOG.md"
+    )
 
 
-def test_seeds(name):
-    same, again, other = (run(name, "float32", 1, seed) for seed in (5, 5, 6))
+# ---- Instruction sets ----
+
+
+class Server:
+    """A process that runs this file and computes with one instruction set."""
+
+    def __init__(self, isa):
+        self.process = fresh_python.start(__file__, "serve", DOWNSLOPE_ISA=isa)
+        assert json.loads(self.process.stdout.readline()) == isa
+
+    def digest(self, *arguments):
+        print(json.dumps(arguments), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """One for each instruction set but this process's own."""
+    others = [isa for isa in _kernels.available_isas() if isa != _kernels.active_isa()]
+    if not others:
+        pytest.skip("this machine has one instruction set")
+    servers = [Server(isa) for isa in others]
+    yield servers
+    for server in servers:
+        server.process.communicate(timeout=60)
+
+
+def serve():
+    print(json.dumps(_kernels.active_isa()), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(digest(*json.loads(line))), flush=True)
+
+
+def test_instruction_sets(servers, case, dtype):
+    expected = digest(case, dtype, 1)
+    for server in servers:
+        assert server.digest(case, dtype, 1) == expected
+
+
+# ---- Any network ----
+
+
+@st.composite
+def any_case(draw):
+    """Every activation, loss and optimiser; ragged widths, batches of 1 to 4096 rows and a last
+    partial one.  The number of rows is such that plain C is done with it soon."""
+    sizes = st.sampled_from([1, 3, 17, 50, 129, 1000])
+    widths = draw(st.lists(sizes, min_size=2, max_size=5))
+    loss = draw(st.sampled_from(sorted(LOSS_CASES)))
+    if "softmax" in LOSS_CASES[loss]:
+        widths[-1] = max(widths[-1], 2)
+    weights = sum(a * b for a, b in itertools.pairwise(widths))
+    batch_size = draw(st.sampled_from([1, 2, 7, 32, 100, 1000, 4096]))
+    most = min(10_000_000 // weights, 60 * batch_size, 9000)
+    return {
+        "widths": widths,
+        "activation": [draw(st.sampled_from(ACTIVATIONS)) for _ in widths[1:-1]],
+        "loss": loss,
+        "optimizer": draw(st.sampled_from(sorted(OPTIMIZER_CASES))),
+        "batch_size": batch_size,
+        "rows": draw(st.integers(2, max(most, 2))),
+        "sampling": draw(st.sampled_from(["without_replacement", "with_replacement"])),
+        "validation_split": draw(st.sampled_from([0.0, 0.5])),
+        "weighted": draw(st.booleans()),
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(case=any_case(), dtype=st.sampled_from(["float32", "float64"]))
+def test_any_network_with_any_threads_and_instruction_set(servers, case, dtype):
+    expected = digest(case, dtype, 1)
+    for threads in (2, 3, 5):
+        assert digest(case, dtype, threads) == expected
+    for server in servers:
+        assert server.digest(case, dtype, 2) == expected
+
+
+def test_seeds(case):
+    same, again, other = (run(case, "float32", 1, seed) for seed in (5, 5, 6))
     assert same == again
     assert same != other
 
 
 def test_a_seed_is_more_than_the_initial_weights():
     """It sets the order of the rows too."""
-    x, y, _ = make_data({}, 1, 3)
+    x, y, _ = make_data({}, 3, 1)
     nets = [ds.Network([3, 4, 1], seed=seed) for seed in (1, 2)]
     nets[1].parameters = nets[0].parameters
     for net in nets:
@@ -198,7 +335,7 @@ def test_a_seed_is_more_than_the_initial_weights():
 @pytest.mark.parametrize("optimizer", [ds.SGD(0.05, momentum=0.9), ds.Adam(0.01)])
 @pytest.mark.parametrize("sampling", ["without_replacement", "with_replacement"])
 def test_two_epochs_are_one_and_one(sampling, optimizer):
-    x, y, _ = make_data({}, 2, 9)
+    x, y, _ = make_data({}, 9, 2)
 
     def outcome(pieces):
         trainer = ds.Trainer(ds.Network([9, 20, 2], seed=4), "mse", optimizer)
@@ -215,7 +352,7 @@ def test_two_epochs_are_one_and_one(sampling, optimizer):
 
 
 def test_an_unshuffled_epoch_is_its_steps():
-    x, y, _ = make_data({}, 2, 9)
+    x, y, _ = make_data({}, 9, 2)
     trainers = [ds.Trainer(ds.Network([9, 20, 2], seed=4), "mse", ds.Adam(0.01)) for _ in range(2)]
     epoch_loss = trainers[0].fit(x, y, batch_size=16, shuffle=False).loss[0]
     batches = [slice(first, first + 16) for first in range(0, ROWS, 16)]
@@ -286,4 +423,7 @@ def test_large_batch_does_not_depend_on_threads(rng, dtype):
 
 
 if __name__ == "__main__":
-    print(json.dumps({"isa": _kernels.active_isa(), "digests": digests()}))
+    if sys.argv[1] == "serve":
+        serve()
+    else:
+        GOLDEN.write_text(json.dumps(digests(), indent=1, sort_keys=True) + "\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _thread
+import math
+import os
 import signal
 import threading
 import time
@@ -63,6 +65,88 @@ def test_a_bad_environment_variable_is_named(text):
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("ValueError: DOWNSLOPE_NUM_THREADS")
     assert repr(text) in last
+
+
+def test_affinity():
+    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); " + PRINT_THREADS
+    assert fresh_python.output_of("-c", program, DOWNSLOPE_NUM_THREADS="") == "1"
+
+
+def write_files(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+GROUP = "proc/self/cgroup"
+V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu"
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, math.inf),
+        ({GROUP: "0::/"}, math.inf),
+        ({GROUP: "0::/\n", f"{V2}/cpu.max": "max 100000\n"}, math.inf),
+        ({GROUP: "0::/\n", f"{V2}/cpu.max": "150000 100000\n"}, 1.5),
+        ({GROUP: "0::/a/b\n", f"{V2}/a/b/cpu.max": "20000 10000\n"}, 2),
+        # the group above allows less, or more
+        ({GROUP: "0::/a/b", f"{V2}/a/b/cpu.max": "4 1", f"{V2}/a/cpu.max": "3 1"}, 3),
+        ({GROUP: "0::/a/b", f"{V2}/a/b/cpu.max": "3 1", f"{V2}/a/cpu.max": "max 1"}, 3),
+        # in a container that sees the host's path, and its own group at the top
+        ({GROUP: "0::/docker/12ab", f"{V2}/cpu.max": "250000 100000"}, 2.5),
+        (
+            {
+                GROUP: "3:memory:/x\n2:cpu,cpuacct:/job\n1:cpuset:/y\n0::/\n",
+                f"{V1}/job/cpu.cfs_quota_us": "300000\n",
+                f"{V1}/job/cpu.cfs_period_us": "100000\n",
+                f"{V1}/cpu.cfs_quota_us": "-1\n",
+                f"{V1}/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        ({GROUP: "2:cpu:/", f"{V1}/cpu.cfs_quota_us": "-1"}, math.inf),
+        ({GROUP: "2:cpuset:/", f"{V2}/cpu.max": "1 1"}, math.inf),
+        ({GROUP: "0::/", f"{V2}/cpu.max": "nonsense"}, math.inf),
+    ],
+)
+def test_quota_of_the_control_group(tmp_path, files, quota):
+    write_files(tmp_path, files)
+    assert _threads._cgroup_quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"), [(0.2, 1), (1.5, 2), (3, 3), (100, 4), (math.inf, 4)]
+)
+def test_the_quota_limits_the_threads(monkeypatch, quota, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
+    monkeypatch.setattr(_threads, "_cgroup_quota", lambda root: quota)
+    assert _threads._available_cpus() == threads
+
+
+@pytest.mark.parametrize("first", ["downslope", "threadpoolctl"])
+def test_threadpoolctl(first):
+    pytest.importorskip("threadpoolctl", minversion="3.2")
+    program = f"""
+import {first}
+import numpy as np, downslope as ds, threadpoolctl
+from downslope import _kernels
+
+ds.set_num_threads(3)
+assert [pool["num_threads"] for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "downslope"] == [3]
+net = ds.Network([256, 256, 1], seed=0)
+with threadpoolctl.threadpool_limits(1):
+    assert ds.get_num_threads() == 1
+    net.predict(np.zeros((512, 256)))
+    print(_kernels.pool_size())
+with threadpoolctl.threadpool_limits(2, user_api="downslope"):
+    net.predict(np.zeros((512, 256)))
+    print(_kernels.pool_size())
+print(ds.get_num_threads())
+"""
+    assert fresh_python.output_of("-c", program).split() == ["0", "1", "3"]
 
 
 def test_no_threads_before_they_are_needed():
@@ -148,11 +232,66 @@ def test_concurrent_predictions_of_one_network(rng):
 
 def test_concurrent_training_of_networks(rng):
     x, y = wide_problem(rng, "float32")
-    expected = [train(wide_network("float32", seed), x, y, threads=1) for seed in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        runs = pool.map(lambda seed: train(wide_network("float32", seed), x, y, 2), range(4))
+    expected = [train(wide_network("float32", seed), x, y, threads=1) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        runs = pool.map(lambda seed: train(wide_network("float32", seed), x, y, 2), range(8))
         for run, want in zip(runs, expected, strict=True):
             assert_same(run, want)
+
+
+def in_another_thread(action, *arguments):
+    """What the action gives, or raises, in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(action, *arguments).result()
+
+
+REFUSED = {
+    "fit": lambda t, x, y: t.network.fit(x, y),
+    "fit of another trainer": lambda t, x, y: ds.Trainer(t.network).fit(x, y),
+    "step": lambda t, x, y: t.step(x, y),
+    "compute_gradients": lambda t, x, y: t.compute_gradients(x, y),
+    "update": lambda t, x, y: t.update(),
+    "forward": lambda t, x, y: t.network.forward(x),
+    "backward": lambda t, x, y: t.network.backward(y),
+    "save": lambda t, x, y: t.save("never.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_concurrent_training_of_one_network_is_refused(rng, name):
+    """While it trains, here between two epochs; neither run nor network notice."""
+    x, y = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
+    runs = []
+    for others in ([], [REFUSED[name]]):
+        trainer = ds.Trainer(ds.Network([6, 9, 2], seed=0), optimizer="adam")
+        trainer.network.forward(x)
+
+        def interfere(trainer=trainer, others=others):
+            for call in others:
+                with pytest.raises(RuntimeError, match="another thread is training this network"):
+                    in_another_thread(call, trainer, x, y)
+            in_another_thread(trainer.network.predict, x)
+
+        losses = trainer.fit(x, y, epochs=3, callbacks=[AtEpochBegin(interfere)]).loss
+        runs.append([trainer.network.parameters, trainer.state, np.array(losses)])
+    assert_same(*runs)
+
+
+def test_one_network_can_be_trained_by_threads_in_turn(rng):
+    x, y = wide_problem(rng, "float32")
+    expected, net = wide_network("float32"), wide_network("float32")
+    trainers = [ds.Trainer(network, "cross_entropy") for network in (expected, net)]
+    for _ in range(2):
+        trainers[0].fit(x, y)
+        in_another_thread(trainers[1].fit, x, y)
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+
+
+def test_a_callback_may_make_a_step_of_its_own(rng):
+    x, y = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
+    trainer = ds.Trainer(ds.Network([6, 9, 2], seed=0))
+    trainer.fit(x, y, batch_size=50, callbacks=[AtEpochBegin(lambda: trainer.step(x, y))])
+    assert trainer.steps == 2
 
 
 # ---- Fork ----

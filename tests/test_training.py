@@ -564,6 +564,40 @@ def test_gradients_that_are_not_finite(optimizer, bad):
     assert trainer.network.parameters[3] == before
 
 
+@pytest.mark.parametrize("batch_size", [1, 16, None])
+def test_a_divergence_as_a_warning(batch_size):
+    """The same end, the same parameters and history as with the error; callbacks see no failure."""
+    trainers = [diverging(ds.SGD(1e20))[0] for _ in range(2)]
+    _, x, t = diverging(ds.SGD(1e20))
+    with pytest.raises(FloatingPointError) as caught:
+        trainers[0].fit(x, t, epochs=3000, batch_size=batch_size)
+    with pytest.warns(RuntimeWarning, match="the descent diverges") as warned:
+        history = trainers[1].fit(x, t, epochs=3000, batch_size=batch_size, on_divergence="warn")
+    assert [str(warning.message) for warning in warned] == [str(caught.value)]
+    assert history.loss == trainers[0].history.loss
+    assert [trainer.interrupted for trainer in trainers] == [True, False]
+    assert np.isfinite(trainers[1].network.parameters).all()
+    assert_same_parameters(*(trainer.network for trainer in trainers))
+
+
+def test_a_divergence_of_another_kind_is_no_divergence():
+    """What a callback raises is never turned into a warning."""
+
+    class Fails(ds.Callback):
+        def on_epoch_end(self, trainer, epoch, logs):
+            raise FloatingPointError("of its own")
+
+    trainer, x, t = diverging(ds.SGD(0.01))
+    with pytest.raises(FloatingPointError, match="of its own"):
+        trainer.fit(x, t, on_divergence="warn", callbacks=[Fails()])
+
+
+def test_divergence_by_fit_of_a_network():
+    _, x, t = diverging(ds.SGD(1e20))
+    with pytest.warns(RuntimeWarning, match="the descent diverges"):
+        make_network().fit(x, t, optimizer=ds.SGD(1e20), epochs=9, on_divergence="warn")
+
+
 def test_training_goes_on_after_a_divergence():
     trainer, x, t = diverging(ds.SGD(1e20))
     start = trainer.network.parameters.copy()

@@ -191,6 +191,17 @@ typedef struct ds_kernels {
   void (*transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows target);
   /* sums(j) = start(j) + sum over i of block(i, j), rows in order; start may be NULL or sums */
   void (*column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start, void *sums);
+  /* One row, dense and contiguous (single.c).  z (outputs,) = start + x W, W with row stride `stride`,
+   * start NULL: zero; */
+  void (*row_product)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *weights,
+                      ptrdiff_t stride, const void *start, void *z);
+  /* out (inputs,) = W delta, W (inputs, outputs) dense; */
+  void (*row_delta)(ptrdiff_t inputs, ptrdiff_t outputs, const void *delta, const void *weights,
+                    void *out);
+  /* gradient (inputs + 1, outputs): of the weights, then of the bias; the `vector` elements behind
+   * it must exist, and keep their values. */
+  void (*row_gradient)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *delta,
+                       void *gradient);
   ds_activation_fn activations[DS_ACTIVATION_COUNT];
   ds_derivative_fn derivatives[DS_ACTIVATION_COUNT];
   ds_loss_fn losses[DS_LOSS_COUNT];
@@ -227,6 +238,19 @@ int ds_isa_best(void);
 /* The table of `isa` for 32 or 64 bits, or NULL if it is not available. */
 const ds_kernels *ds_get_kernels(int isa, int float_bits);
 
+/* ---- Rows of a data set (rows.c) ---- */
+
+/* Rows order[0], order[1], ... of a block; order NULL: in sequence.  All in bytes, row_bytes a
+ * multiple of 4. */
+typedef struct ds_gather {
+  const void *source;
+  ptrdiff_t source_stride, row_bytes;
+  const int64_t *order;
+} ds_gather;
+
+/* The first `rows` of them, one below the other. */
+void ds_gather_rows(const ds_gather *gather, ptrdiff_t rows, void *target, ptrdiff_t target_stride);
+
 /* ---- The thread pool ---- */
 
 enum { DS_MAX_THREADS = 256 };
@@ -241,6 +265,13 @@ void ds_parallel(ds_task_fn task, void *context, int parts);
 
 /* Threads that the pool holds now (none before the first use, and none in a forked child). */
 int ds_pool_size(void);
+
+/* The number of threads that calls use unless they say otherwise; 0: not set yet.  Only these two
+ * are visible outside the library, for programs that steer the threads of all libraries of a process
+ * (threadpoolctl). */
+#define DS_EXPORT __attribute__((visibility("default")))
+DS_EXPORT int downslope_get_num_threads(void);
+DS_EXPORT void downslope_set_num_threads(int threads);
 
 /* ---- Random numbers (random.c): element i of a stream is a function of (seed, stream, i) ---- */
 

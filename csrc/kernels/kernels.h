@@ -9,11 +9,13 @@
 #include "../simd/simd.h"
 #include "downslope.h"
 
-/* The largest finite number. */
+/* The largest finite number and the smallest normal one. */
 #if DS_FLOAT_BITS == 32
 #define REAL_LARGEST FLT_MAX
+#define REAL_SMALLEST FLT_MIN
 #else
 #define REAL_LARGEST DBL_MAX
+#define REAL_SMALLEST DBL_MIN
 #endif
 
 /* Unroll a loop whose bound is a constant where the function is inlined. */

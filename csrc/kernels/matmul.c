@@ -22,6 +22,7 @@
  * of the depth goes on from the sums of the one before.  No block, tile or vector width shows in
  * the result. */
 #include "kernels.h"
+#include "single.h"
 
 /* The most rows of a tile that is `vectors` wide. */
 static inline int tile_rows(int vectors) {
@@ -40,15 +41,13 @@ typedef struct {
   ptrdiff_t b_depth;
 } part;
 
-/* The tile at rows i.., columns j..; `rows`, `vectors` and `ragged` are constants where this is
- * inlined, so that `sums` becomes registers.  Ragged: the last vector holds `last` columns. */
+/* The tile at rows i.., columns j.., to `out`; `rows`, `vectors` and `ragged` are constants where
+ * this is inlined, so that `sums` becomes registers.  Ragged: the last vector holds `last` columns. */
 DS_INLINE void tile(const int rows, const int vectors, const int ragged, const part *t, ptrdiff_t i,
-                    ptrdiff_t j, ptrdiff_t last) {
+                    ptrdiff_t j, ptrdiff_t last, ds_rows out) {
   const ds_product *p = t->whole;
-  const ptrdiff_t columns = (vectors - 1) * VEC + last;
-  const int first_block = t->k_begin == 0, last_block = t->k_begin + t->depth == p->depth;
-  const ds_rows c = {p->c, p->c_row};
-  const ds_rows start = first_block ? (ds_rows){(void *)p->start, p->start_row} : c;
+  const ds_rows start =
+      t->k_begin == 0 ? (ds_rows){(void *)p->start, p->start_row} : (ds_rows){p->c, p->c_row};
   vec sums[TILE_ROWS][TILE_VECTORS];
   UNROLL for (int r = 0; r < rows; r++) {
     const real *from = ds_at(start, i + r, j).data;
@@ -75,30 +74,31 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
     }
   }
 
-  _Alignas(64) real scratch[TILE_ROWS * STRIP];
-  const ds_rows out = p->c ? ds_at(c, i, j) : (ds_rows){scratch, STRIP};
+  /* In a scratch tile there is room behind a row's last column, and the next row comes after. */
+  const int whole = !ragged || !p->c;
   UNROLL for (int r = 0; r < rows; r++) {
     real *to = ds_row(out, r);
     UNROLL for (int v = 0; v < vectors; v++) {
-      if (ragged && v == vectors - 1) {
-        v_store_first(to + v * VEC, sums[r][v], last);
-      } else {
+      if (whole || v < vectors - 1) {
         v_store(to + v * VEC, sums[r][v]);
+      } else {
+        v_store_first(to + v * VEC, sums[r][v], last);
       }
     }
   }
-  if (last_block && p->finish) p->finish(p->context, i, j, rows, columns, out);
 }
 
-typedef void (*tile_fn)(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last);
+typedef void (*tile_fn)(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last, ds_rows out);
 
 /* Every tile shape that a product can meet, full and ragged. */
-#define TILE(rows, vectors)                                                                        \
-  static void tile_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last) {   \
-    tile(rows, vectors, 0, t, i, j, last);                                                         \
-  }                                                                                                \
-  static void ragged_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last) { \
-    tile(rows, vectors, 1, t, i, j, last);                                                         \
+#define TILE(rows, vectors)                                                                      \
+  static void tile_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last,   \
+                                      ds_rows out) {                                             \
+    tile(rows, vectors, 0, t, i, j, last, out);                                                  \
+  }                                                                                              \
+  static void ragged_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last, \
+                                        ds_rows out) {                                           \
+    tile(rows, vectors, 1, t, i, j, last, out);                                                  \
   }
 #define TILES_6(X, v) X(1, v) X(2, v) X(3, v) X(4, v) X(5, v) X(6, v)
 #define TILES_8(X, v) \
@@ -155,14 +155,40 @@ static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t co
   if (rows >= ROWS_FOR_COPY && t.depth <= DEPTH_BLOCK && t.depth * t.b_depth > FAR_APART) {
     copy_strip(&t, columns, copy);
   }
+  const ds_product *p = t.whole;
+  const ds_rows c = ds_at((ds_rows){p->c, p->c_row}, i, j);
+  const int finish = p->finish && t.k_begin + t.depth == p->depth;
+  const ptrdiff_t first = i;
   for (ptrdiff_t n = 0; n < count; n++) {
     const ptrdiff_t height = rows / count + (n < rows % count);
-    tiles[vectors - 1][height - 1][last < VEC](&t, i, j, last);
+    const tile_fn tile = tiles[vectors - 1][height - 1][last < VEC];
+    if (c.data) {
+      tile(&t, i, j, last, ds_at(c, i - first, 0));
+    } else {
+      _Alignas(64) real scratch[TILE_ROWS * STRIP + VEC];
+      const ds_rows out = {scratch, columns};
+      tile(&t, i, j, last, out);
+      p->finish(p->context, i, j, height, columns, out);
+    }
     i += height;
   }
+  if (c.data && finish) p->finish(p->context, first, j, rows, columns, c);
+}
+
+/* The whole product of one row (single.c), where it has a place to go. */
+static int one_row(const ds_product *p) {
+  const ptrdiff_t i = p->row_begin, j = p->col_begin, columns = p->col_end - j;
+  if (p->row_end - i != 1 || p->a_depth != 1 || !p->c) return 0;
+  const ds_rows c = ds_at((ds_rows){p->c, p->c_row}, i, j);
+  DS_NAME(row_product)
+  (p->depth, columns, ds_at((ds_rows){(void *)p->a, p->a_row}, i, 0).data, (const real *)p->b + j,
+   p->b_depth, ds_at((ds_rows){(void *)p->start, p->start_row}, i, j).data, c.data);
+  if (p->finish) p->finish(p->context, i, j, 1, columns, c);
+  return 1;
 }
 
 void DS_NAME(product)(const ds_product *p) {
+  if (one_row(p)) return;
   /* without c there is no place to leave a sum halfway: the depth stays whole */
   const ptrdiff_t blocks =
       p->c && p->depth > DEPTH_BLOCK ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
@@ -209,6 +235,10 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
       __builtin_prefetch((real *)states[k] + r * f->stride, 1);
     }
   }
+  if (cols == f->stride && cols == tile.stride) { /* rows without a gap are one long row */
+    cols *= rows;
+    rows = 1;
+  }
   if (f->l1 != 0 || f->l2 != 0) {
     DS_NAME(add_penalty)(rows, cols, tile, parameters, f->l1, f->l2);
   }
@@ -217,6 +247,9 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
     __atomic_store_n(f->overflow, 1, __ATOMIC_RELAXED); /* parts of a step share the flag */
   }
 }
+
+/* Vectors of column sums that are under way at once. */
+enum { SUMS_AT_ONCE = 4 };
 
 /* Blocks of VEC x VEC turn over in registers; the edges go element by element. */
 void DS_NAME(transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows target) {
@@ -234,14 +267,33 @@ void DS_NAME(transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows 
   }
 }
 
+/* `vectors` vectors of columns side by side: one alone would wait for each addition in turn. */
+DS_INLINE void sum_columns(const int vectors, ptrdiff_t rows, ptrdiff_t columns, const real *block,
+                           ptrdiff_t stride, const real *start, real *sums) {
+  vec sum[SUMS_AT_ONCE];
+  UNROLL for (int v = 0; v < vectors; v++) {
+    sum[v] = start ? v_load_part(start + v * VEC, columns - v * VEC) : v_zero();
+  }
+  for (ptrdiff_t i = 0; i < rows; i++, block += stride) {
+    UNROLL for (int v = 0; v < vectors - 1; v++) sum[v] = v_add(sum[v], v_load(block + v * VEC));
+    const int last = vectors - 1;
+    sum[last] = v_add(sum[last], v_load_part(block + last * VEC, columns - last * VEC));
+  }
+  UNROLL for (int v = 0; v < vectors; v++) {
+    v_store_part(sums + v * VEC, sum[v], columns - v * VEC);
+  }
+}
+
 void DS_NAME(column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start,
                           void *sums) {
-  for (ptrdiff_t j = 0; j < cols; j += VEC) {
-    const ptrdiff_t columns = cols - j;
-    vec sum = start ? v_load_part((const real *)start + j, columns) : v_zero();
-    for (ptrdiff_t i = 0; i < rows; i++) {
-      sum = v_add(sum, v_load_part((const real *)ds_row(block, i) + j, columns));
-    }
-    v_store_part((real *)sums + j, sum, columns);
+  enum { WIDTH = SUMS_AT_ONCE * VEC };
+  ptrdiff_t j = 0;
+  for (; j + WIDTH <= cols; j += WIDTH) {
+    sum_columns(SUMS_AT_ONCE, rows, WIDTH, (const real *)block.data + j, block.stride,
+                start ? (const real *)start + j : NULL, (real *)sums + j);
+  }
+  for (; j < cols; j += VEC) {
+    sum_columns(1, rows, cols - j < VEC ? cols - j : VEC, (const real *)block.data + j,
+                block.stride, start ? (const real *)start + j : NULL, (real *)sums + j);
   }
 }

@@ -29,6 +29,10 @@ void DS_NAME(clip)(ptrdiff_t, void *, double);
 void DS_NAME(power_sums)(ptrdiff_t, const void *, double *, double *);
 void DS_NAME(limit_columns)(ptrdiff_t, ptrdiff_t, ds_rows, double);
 void DS_NAME(average)(ptrdiff_t, const void *, void *, double);
+void DS_NAME(row_product)(ptrdiff_t, ptrdiff_t, const void *, const void *, ptrdiff_t, const void *,
+                          void *);
+void DS_NAME(row_delta)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
+void DS_NAME(row_gradient)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
 ptrdiff_t DS_NAME(first_not_finite)(ptrdiff_t, ptrdiff_t, ds_rows);
 ptrdiff_t DS_NAME(fma_chains)(ptrdiff_t, void *);
 
@@ -53,6 +57,9 @@ const ds_kernels DS_NAME(kernels) = {
     .finish_update = DS_NAME(finish_update),
     .transpose = DS_NAME(transpose),
     .column_sums = DS_NAME(column_sums),
+    .row_product = DS_NAME(row_product),
+    .row_delta = DS_NAME(row_delta),
+    .row_gradient = DS_NAME(row_gradient),
     .activations = {DS_ACTIVATIONS(ACTIVATION)},
     .derivatives = {DS_ACTIVATIONS(DERIVATIVE)},
     .losses = {DS_LOSSES(LOSS)},

@@ -199,6 +199,27 @@ static void compare_optimizer(const char *name, int code) {
   print_hash("optimizer", name, h);
 }
 
+static void compare_treatment(void) {
+  hash h = EMPTY;
+  for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
+    double absolute, squares;
+    ds_rows x = new_rows(ROWS, cols, cols, 1), y = new_rows(ROWS, cols, cols, 1);
+    TABLE.add_penalty(ROWS, cols, x, y, 0.1, 0.2);
+    TABLE.limit_columns(ROWS, cols, x, 0.9);
+    TABLE.clip(cols, y.data, 0.3);
+    TABLE.scale(ROWS, cols, y, 0.7);
+    TABLE.average(ROWS * cols, x.data, y.data, 0.9);
+    TABLE.power_sums(ROWS * cols, y.data, &absolute, &squares);
+    add_rows(&h, x, ROWS, cols);
+    add_rows(&h, y, ROWS, cols);
+    add_double(&h, absolute);
+    add_double(&h, squares);
+    free_rows(x, ROWS, cols);
+    free_rows(y, ROWS, cols);
+  }
+  print_hash("treatment", "all", h);
+}
+
 static void compare_product(void) {
   hash h = EMPTY;
   for (ptrdiff_t rows = 1; rows <= 15; rows += 2)
@@ -261,6 +282,7 @@ int main(void) {
   DS_LOSSES(LOSS)
   DS_OPTIMIZERS(OPTIMIZER)
   random_state = 1;
+  compare_treatment();
   compare_product();
   compare_transpose_and_sums();
   return 0;

@@ -11,11 +11,11 @@ Examples
 True
 """
 
-from downslope import schedules
+from downslope import _threads, schedules
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
-from downslope.callbacks import Callback, EarlyStopping, Progress, ReduceLROnPlateau
+from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress, ReduceLROnPlateau
 from downslope.gradients import GradientCheck, check_gradients
 from downslope.history import History
 from downslope.initializers import Initializer
@@ -39,6 +39,8 @@ from downslope.optimizers import (
 )
 from downslope.training import Trainer
 
+_threads.register_with_threadpoolctl()
+
 __all__ = [
     "LBFGS",
     "SGD",
@@ -48,6 +50,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Callback",
+    "Checkpoint",
     "Dense",
     "EarlyStopping",
     "GradientCheck",

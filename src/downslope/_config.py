@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,8 @@ def config() -> dict[str, Any]:
     >>> ds.config()["isa"] in ds.config()["available_isas"]
     True
     """
+    from importlib.metadata import version  # slow to import, and rarely needed
+
     return {
         "version": version("downslope"),
         "isa": _kernels.active_isa(),

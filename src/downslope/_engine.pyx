@@ -36,8 +36,8 @@ from downslope._kernels cimport (
     DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
     DS_MAX_STATES,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
-    ds_derivative_finish, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
+    ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
+    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -56,6 +56,10 @@ cdef double FLOPS_PER_ELEMENT = 50
 # The clock is read once per so much work, and signals are looked for this often (seconds).
 cdef double FLOPS_PER_CLOCK = 2e6
 cdef double SIGNAL_INTERVAL = 0.02
+
+# A batch of one row leaves the gradients of a network of so many parameters in the first-level
+# cache, and updates them all at once.
+cdef Py_ssize_t SINGLE_PARAMETERS = 2048
 
 # What ended a run; negative: a Python exception is set.
 cdef enum Status:
@@ -95,6 +99,7 @@ cdef class Plan:
     cdef readonly int float_bits
     cdef readonly bint penalized            # a trained layer has a penalty
     cdef readonly Py_ssize_t first_trained  # no layer before it changes
+    cdef readonly bint small                # a batch of one row may go by `_row_gradients`
 
     def __cinit__(self, list layers, int float_bits):
         cdef Layer *layer
@@ -121,6 +126,12 @@ cdef class Plan:
                 self.first_trained = min(self.first_trained, i)
                 self.penalized |= layer.l1 != 0 or layer.l2 != 0
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
+        # one update for the whole vector: no layer differs from the others
+        self.small = self.parameters <= SINGLE_PARAMETERS
+        for i in range(self.n_layers):
+            layer = &self.layers[i]
+            self.small = (self.small and layer.bias_count == layer.outputs and layer.trainable
+                          and layer.learning_rate == 1 and layer.l1 == 0 and layer.l2 == 0)
         self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
 
     def __dealloc__(self):
@@ -143,6 +154,7 @@ cdef class Workspace:
     cdef char *deltas[2]            # (rows, outputs) of the layer at work and the one before
     cdef char *transposed           # (outputs, inputs) of the layer at work
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
+    cdef char *gradients            # (parameters,) of a single row, for small networks
     cdef double *row_loss           # (rows,)
     cdef ds_rows batch_x, batch_y
     cdef int64_t *batch_labels
@@ -172,6 +184,8 @@ cdef class Workspace:
             self.deltas[0] = <char *>self.block(plan.widest).data
             self.deltas[1] = <char *>self.block(plan.widest).data
             self.transposed = self.take(largest, plan.itemsize)
+            self.gradients = self.take(
+                plan.parameters + plan.kernels.vector if plan.small else 0, plan.itemsize)
             self.batch_x = self.block(plan.inputs)
             self.batch_y = self.block(plan.outputs)
             self.batch_labels = <int64_t *>self.take(rows, sizeof(int64_t))
@@ -261,10 +275,15 @@ cdef void _run_product(
 ) noexcept nogil:
     """The whole product, cut by rows, or by columns, for as many threads as it is worth."""
     cdef ProductTask task
+    cdef int parts = 1
     product.row_begin, product.col_begin = 0, 0
+    if threads > 1:
+        parts = _parts(2.0 * product.row_end * product.col_end * product.depth, threads)
+    if parts == 1:
+        plan.kernels.product(product)
+        return
     task.kernels, task.whole, task.by_columns = plan.kernels, product[0], by_columns
-    cdef double flops = 2.0 * product.row_end * product.col_end * product.depth
-    parallel(_product_part, &task, _parts(flops, threads))
+    parallel(_product_part, &task, parts)
 
 
 # Work on the rows of a layer's activations: an activation, a derivative, a loss.
@@ -311,8 +330,13 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
 
 
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
-    cdef double flops = FLOPS_PER_ELEMENT * task.rows * task.layer.outputs
-    parallel(part, task, _parts(flops, threads))
+    cdef int parts = 1
+    if threads > 1:
+        parts = _parts(FLOPS_PER_ELEMENT * task.rows * task.layer.outputs, threads)
+    if parts == 1:
+        part(task, 0, 1)
+    else:
+        parallel(part, task, parts)
 
 
 cdef RowsTask _rows_task(
@@ -716,9 +740,9 @@ def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     cdef Watch watch = _new_watch()
     cdef int status
     with nogil:
-        _copy_rows(plan, source, NULL, 0, n, plan.inputs * plan.itemsize, ws.batch_x)
+        _copy_rows(source, NULL, n, plan.inputs, plan.itemsize, ws.batch_x)
         status = _forward(plan, p, ws.batch_x, n, ws, True, threads, &watch)
-        _copy_rows(plan, ws.y[plan.n_layers - 1], NULL, 0, n, plan.outputs * plan.itemsize, target)
+        _copy_rows(ws.y[plan.n_layers - 1], NULL, n, plan.outputs, plan.itemsize, target)
     _propagate(status)
 
 
@@ -736,7 +760,7 @@ def backward(
     step.parameters = _vector(plan, parameters)
     step.gradients = _vector(plan, gradients, writable=True)
     with nogil:
-        _copy_rows(plan, source, NULL, 0, n, plan.outputs * plan.itemsize, ws.delta(last))
+        _copy_rows(source, NULL, n, plan.outputs, plan.itemsize, ws.delta(last))
         if plan.layers[last].activation != DS_ACTIVATION_identity:
             task = _rows_task(plan, ws, last, n)
             task.delta = ws.delta(last)
@@ -749,15 +773,14 @@ def backward(
 
 
 cdef void _copy_rows(
-    Plan plan, ds_rows source, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
-    Py_ssize_t row_bytes, ds_rows target,
+    ds_rows source, const int64_t *order, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t itemsize,
+    ds_rows target,
 ) noexcept nogil:
-    """Rows order[first:first + rows] of the source (order NULL: in sequence), one after another."""
-    cdef Py_ssize_t i, from_row
-    for i in range(rows):
-        from_row = order[first + i] if order != NULL else first + i
-        memcpy(_at(target.data, i * target.stride, plan),
-               _at(source.data, from_row * source.stride, plan), row_bytes)
+    """Rows order[0], order[1], ... of the source (order NULL: in sequence), one below the other."""
+    cdef ds_gather gather
+    gather.source, gather.order = source.data, order
+    gather.source_stride, gather.row_bytes = source.stride * itemsize, width * itemsize
+    gather_rows(&gather, rows, target.data, target.stride * itemsize)
 
 
 cdef class Dataset:
@@ -799,36 +822,35 @@ cdef struct Batch:
     const char *weight
 
 
+cdef inline ds_rows _column(const void *data) noexcept nogil:
+    """One value a row, contiguous: labels or weights; data may be NULL."""
+    cdef ds_rows column
+    column.data, column.stride = <void *>data, 1
+    return column
+
+
 cdef Batch _batch(
     Plan plan, Dataset data, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
     Workspace ws,
 ) noexcept nogil:
+    """Rows first .. first + rows of the order, gathered; of the data set if there is no order."""
     cdef Batch batch
-    cdef Py_ssize_t i
+    cdef bint labels = data.labels != NULL
+    cdef ds_rows y = _column(data.labels) if labels else data.y, weight = _column(data.weight)
+    cdef Py_ssize_t size = plan.itemsize, y_size = sizeof(int64_t) if labels else size
     if order == NULL:
-        batch.x = _rows_from(data.x, first, plan.itemsize)
-        batch.target = _rows_from(data.y, first, plan.itemsize)
-        if data.labels != NULL:
-            batch.target.data, batch.target.stride = <void *>(data.labels + first), 1
-        batch.weight = NULL
-        if data.weight != NULL:
-            batch.weight = _at(data.weight, first, plan)
+        batch.x, batch.target = _rows_from(data.x, first, size), _rows_from(y, first, y_size)
+        batch.weight = <const char *>_rows_from(weight, first, size).data
         return batch
-    _copy_rows(plan, data.x, order, first, rows, plan.inputs * plan.itemsize, ws.batch_x)
-    batch.x = ws.batch_x
-    if data.labels != NULL:
-        for i in range(rows):
-            ws.batch_labels[i] = data.labels[order[first + i]]
-        batch.target.data, batch.target.stride = ws.batch_labels, 1
-    else:
-        _copy_rows(plan, data.y, order, first, rows, plan.outputs * plan.itemsize, ws.batch_y)
-        batch.target = ws.batch_y
-    batch.weight = NULL
-    if data.weight != NULL:
-        for i in range(rows):
-            memcpy(_at(ws.batch_weight, i, plan), _at(data.weight, order[first + i], plan),
-                   plan.itemsize)
+    order += first
+    batch.x, batch.target, batch.weight = ws.batch_x, ws.batch_y, NULL
+    _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x)
+    if labels:
+        batch.target = _column(ws.batch_labels)
+    _copy_rows(y, order, rows, 1 if labels else plan.outputs, y_size, batch.target)
+    if weight.data != NULL:
         batch.weight = ws.batch_weight
+        _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight))
     return batch
 
 
@@ -854,6 +876,59 @@ def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int th
             total += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
     _propagate(status)
     return total
+
+
+# ---- A single row ----
+
+
+cdef double _row_gradients(
+    Plan plan, const char *parameters, Dataset data, int loss, Py_ssize_t row, Workspace ws
+) noexcept nogil:
+    """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are,
+    unless the loss is not finite.  The same bits as a batch of one gives on the long way, without
+    its blocks, strips, transposed copies and gathered rows."""
+    cdef const ds_kernels *kernels = plan.kernels
+    cdef Py_ssize_t l, last = plan.n_layers - 1
+    cdef Layer *layer
+    cdef Batch batch = _batch(plan, data, NULL, row, 1, ws)
+    cdef ds_rows x = batch.x, z, delta, before
+    cdef bint activate
+    cdef double row_loss
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        activate = layer.activation != DS_ACTIVATION_identity and (
+            l < last or loss_output(loss) == DS_ACTIVATION_none)
+        z = ws.z[l] if activate and layer.reads_input else ws.y[l]
+        kernels.row_product(layer.inputs, layer.outputs, x.data,
+                            _at(parameters, layer.weights, plan), layer.outputs,
+                            _at(parameters, layer.bias, plan), z.data)
+        if activate:
+            kernels.activations[layer.activation](1, layer.outputs, z, ws.y[l], layer.alpha)
+        x = ws.y[l]
+
+    delta = ws.delta(last)
+    kernels.losses[loss](1, plan.outputs, x, batch.target, batch.weight, 1, &row_loss, delta)
+    if not isfinite(row_loss):
+        return row_loss
+    if activate:
+        kernels.derivatives[layer.activation](1, layer.outputs, ws.z[last], x, delta, layer.alpha)
+
+    for l in range(last, -1, -1):
+        layer = &plan.layers[l]
+        delta = ws.delta(l)
+        x = ws.y[l - 1] if l > 0 else batch.x
+        kernels.row_gradient(layer.inputs, layer.outputs, x.data, delta.data,
+                             _at(ws.gradients, layer.weights, plan))
+        if l == 0:
+            break
+        before = ws.delta(l - 1)
+        kernels.row_delta(layer.inputs, layer.outputs, delta.data,
+                          _at(parameters, layer.weights, plan), before.data)
+        layer = &plan.layers[l - 1]
+        if layer.activation != DS_ACTIVATION_identity:
+            kernels.derivatives[layer.activation](
+                1, layer.outputs, ws.z[l - 1], ws.y[l - 1], before, layer.alpha)
+    return row_loss
 
 
 # ---- Descent ----
@@ -942,6 +1017,10 @@ cdef class Descent:
         """Whether a step's update is the gradient's epilogue; clipping wants the whole of it."""
         return (isinf(self.clip_value) and isinf(self.clip_norm)
                 and rows <= self.plan.block_rows and rows * self.plan.flops_per_row <= FUSED_FLOPS)
+
+    cdef bint is_single(self) noexcept nogil:
+        """Whether a step of one row goes the short way, all of it."""
+        return self.plan.small and self.weight_decay == 0 and self.is_fused(1)
 
     cdef void prepare(self, double factor, double *coefficients) noexcept nogil:
         """The coefficients of the coming step, at the learning rate times `factor`."""
@@ -1041,9 +1120,14 @@ cdef class Descent:
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
-        cdef Step step = self.begin(self.is_fused(rows), rows)
-        cdef int status = self.accumulate(
-            data, loss, order, first, rows, &step, threads, watch, total)
+        cdef Step step
+        cdef int status
+        if rows == 1 and self.is_single():
+            if _poll(watch, self.plan.flops_per_row) != OK:
+                return INTERRUPTED
+            return self.single_step(data, loss, order[first] if order != NULL else first, total)
+        step = self.begin(self.is_fused(rows), rows)
+        status = self.accumulate(data, loss, order, first, rows, &step, threads, watch, total)
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
@@ -1079,32 +1163,52 @@ cdef class Descent:
             _add_penalties(self.plan, step)
         return OK
 
+    cdef int single_step(
+        self, Dataset data, int loss, Py_ssize_t row, double *total
+    ) noexcept nogil:
+        """A step on one row of a small network."""
+        cdef ds_rows gradients
+        cdef Step step = self.begin(True, 1)
+        cdef double row_loss = _row_gradients(self.plan, self._parameters, data, loss, row, self.ws)
+        if not isfinite(row_loss):
+            return LOSS_NOT_FINITE
+        total[0] += row_loss
+        gradients.data, gradients.stride = self.ws.gradients, self.plan.parameters
+        self.plan.kernels.finish_update(&step.update, 0, 0, 1, self.plan.parameters, gradients)
+        return self.finish(&step)
+
     def train(
         self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        Py_ssize_t batch=0, double total=0, double seconds=INFINITY,
         const double[::1] learning_rates=None,
-    ) -> tuple[int, float]:
-        """One epoch: a step for each `batch_rows` rows of the order (None: all rows in sequence),
-        at its learning rate if there is one for each.  Returns a status and the sum of the rows'
-        losses, with the penalties as often as there are rows."""
+    ) -> tuple[int, float, int]:
+        """An epoch from batch number `batch` on: a step for each `batch_rows` rows of the order
+        (None: all rows in sequence), until `seconds` have passed, at its learning rate if
+        `learning_rates` has one for each of these batches.  `total` is the sum of the rows'
+        losses so far, with the penalties as often as there are rows.  Returns a status, that sum
+        and the number of the batch to go on with."""
         cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
         cdef Py_ssize_t n = order.shape[0] if order is not None else data.rows
-        cdef Py_ssize_t b, first, rows
+        cdef Py_ssize_t batches = _blocks(n, batch_rows), begun = batch, first, rows
         cdef Watch watch = _new_watch()
-        cdef double total = 0
+        cdef double deadline = _now() + seconds
         cdef int status = OK
         if self._gradients == NULL and self.needs_gradients(batch_rows):
             raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
         self.reserve(batch_rows)
         with nogil:
-            for b in range(_blocks(n, batch_rows)):
-                first = b * batch_rows
+            while batch < batches:
+                first = batch * batch_rows
                 rows = min(batch_rows, n - first)
                 if learning_rates is not None:
-                    self._hyper[0] = learning_rates[b]
+                    self._hyper[0] = learning_rates[batch - begun]
                 status = self.step(data, loss, rows_in_order, first, rows, threads, &watch, &total)
                 if status != OK:
                     break
-        return _propagate(status), total
+                batch += 1
+                if deadline < INFINITY and _now() >= deadline:
+                    break
+        return _propagate(status), total, batch
 
     def compute_gradients(self, Dataset data, int loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""

@@ -60,6 +60,15 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_column_sums_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows block, const void *start,
         void *sums) noexcept nogil
+    ctypedef void (*ds_row_product_fn)(
+        Py_ssize_t inputs, Py_ssize_t outputs, const void *x, const void *weights,
+        Py_ssize_t stride, const void *start, void *z) noexcept nogil
+    ctypedef void (*ds_row_delta_fn)(
+        Py_ssize_t inputs, Py_ssize_t outputs, const void *delta, const void *weights,
+        void *out) noexcept nogil
+    ctypedef void (*ds_row_gradient_fn)(
+        Py_ssize_t inputs, Py_ssize_t outputs, const void *x, const void *delta,
+        void *gradient) noexcept nogil
     ctypedef void (*ds_product_fn)(const ds_product *product) noexcept nogil
     ctypedef void (*ds_elementary_fn)(
         Py_ssize_t n, const void *x, void *y) noexcept nogil
@@ -105,6 +114,9 @@ cdef extern from "downslope.h" nogil:
         ds_finish_fn finish_activation, finish_derivative, finish_update
         ds_transpose_fn transpose
         ds_column_sums_fn column_sums
+        ds_row_product_fn row_product
+        ds_row_delta_fn row_delta
+        ds_row_gradient_fn row_gradient
         ds_activation_fn *activations
         ds_derivative_fn *derivatives
         ds_loss_fn *losses
@@ -120,6 +132,11 @@ cdef extern from "downslope.h" nogil:
         ds_first_not_finite_fn first_not_finite
         ds_fma_chains_fn fma_chains
 
+    ctypedef struct ds_gather:
+        const void *source
+        Py_ssize_t source_stride, row_bytes
+        const int64_t *order
+
     ctypedef void (*ds_task_fn)(void *context, int part, int parts) noexcept nogil
 
 # What an activation's derivative reads and whether it works row by row; which activation a loss
@@ -131,6 +148,8 @@ cdef bint loss_takes_labels(int code) noexcept nogil
 cdef int optimizer_states(int code) noexcept nogil
 
 cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil
+cdef void gather_rows(
+    const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride) noexcept nogil
 cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil
 
 # The elements of an array, from the buffer protocol: quicker than a typed memoryview where an array

@@ -45,8 +45,12 @@ cdef extern from "downslope.h" nogil:
     int ds_isa_available(int isa)
     int ds_isa_best()
     const ds_kernels *ds_get_kernels(int isa, int float_bits)
+    void ds_gather_rows(
+        const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride)
     void ds_parallel(ds_task_fn task, void *context, int parts)
     int ds_pool_size()
+    int downslope_get_num_threads()
+    void downslope_set_num_threads(int threads)
     void ds_random_uniform(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
     void ds_random_normal(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
     void ds_random_integers(
@@ -124,6 +128,12 @@ cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil:
     return ds_get_kernels(_isa, float_bits)
 
 
+cdef void gather_rows(
+    const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride
+) noexcept nogil:
+    ds_gather_rows(gather, rows, target, target_stride)
+
+
 cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil:
     ds_parallel(task, context, parts)
 
@@ -131,6 +141,15 @@ cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil:
 def pool_size() -> int:
     """Threads that the pool holds now, the caller's own not counted."""
     return ds_pool_size()
+
+
+def get_num_threads() -> int:
+    """Threads that calls use unless they say otherwise; 0: not set yet."""
+    return downslope_get_num_threads()
+
+
+def set_num_threads(int threads) -> None:
+    downslope_set_num_threads(threads)
 
 
 # ---- Random numbers: element i of a stream is a function of (seed, stream, i) ----
@@ -203,6 +222,26 @@ cdef char *vector_of(object array, int float_bits, bint writable) except? NULL:
 
 
 # ---- Checks ----
+
+
+def is_ready(array, Py_ssize_t columns, int float_bits) -> bool:
+    """Whether a float array is what the engine takes as it is: (rows, columns), columns contiguous,
+    rows apart by whole elements, all of it finite."""
+    cdef Py_buffer view
+    cdef ds_rows block
+    cdef bint ready
+    PyObject_GetBuffer(array, &view, PyBUF_RECORDS_RO)
+    ready = (
+        view.ndim == 2 and view.shape[1] == columns
+        and view.format[0] in (c"f", c"d")  # not so where the array is not aligned
+        and (columns <= 1 or view.strides[1] == view.itemsize)
+        and (view.shape[0] <= 1 or view.strides[0] > 0) and view.strides[0] % view.itemsize == 0)
+    if ready and view.shape[0] > 0:
+        block.data, block.stride = view.buf, view.strides[0] // view.itemsize
+        with nogil:
+            ready = active_kernels(float_bits).first_not_finite(view.shape[0], columns, block) < 0
+    PyBuffer_Release(&view)
+    return ready
 
 
 def first_not_finite(array) -> int:

@@ -95,6 +95,13 @@ def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArr
     ValueError
         If the shape is wrong or a value is not finite.
     """
+    if (
+        type(values) is np.ndarray
+        and values.dtype is dtype
+        and values.size <= _CHUNK
+        and _kernels.is_ready(values, columns, dtype.itemsize * 8)
+    ):
+        return values  # the usual case of a single step or prediction, quickly
     array = as_numeric(name, values)
     if array.ndim == 1 and columns == 1:
         array = array.reshape(-1, 1)

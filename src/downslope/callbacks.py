@@ -1,15 +1,19 @@
-"""What happens between epochs: stopping early, showing progress, the caller's own."""
+"""What happens between epochs: stopping early, checkpoints, progress, the caller's own."""
 
 from __future__ import annotations
 
 import math
+import os
+import secrets
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from downslope._validate import as_count, as_number, choose
+from downslope.checkpoints import previous_path
 
 if TYPE_CHECKING:
     from downslope.training import Trainer
@@ -39,8 +43,26 @@ class Callback:
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> bool | None:
         """After an epoch and its validation; returning True ends the run."""
 
+    def on_pause(self, trainer: Trainer) -> None:
+        """When the run can be saved: after each epoch, when all callbacks have seen its end, and
+        within an epoch, after a step, as `next_pause` asks."""
+
+    def next_pause(self) -> float:
+        """In how many seconds to call `on_pause` within the epoch; infinity: not before its end."""
+        return math.inf
+
     def on_fit_end(self, trainer: Trainer) -> None:
         """At the end, also after an error or Ctrl-C (then ``trainer.interrupted`` is True)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this callback, by names: numbers, texts, lists and arrays.
+
+        A callback that has a state has some entry at any time.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave; called after `on_fit_begin`."""
 
 
 class EarlyStopping(Callback):
@@ -115,6 +137,18 @@ class EarlyStopping(Callback):
             self.stopped_epoch = epoch
             return True
         return None
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("best", "best_epoch", "stopped_epoch")
+        state = {name: getattr(self, name) for name in names}
+        if self._best_parameters is not None:
+            state["best_parameters"] = self._best_parameters
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.stopped_epoch = state["stopped_epoch"]
+        self._best_parameters = state.get("best_parameters")
 
     def _keep(self, parameters: Any) -> None:
         if self._best_parameters is None:
@@ -194,6 +228,13 @@ class ReduceLROnPlateau(Callback):
             raise ValueError(f"{trainer.optimizer!r} has no learning rate to lower")
         self._forget()
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best, "waited": self._waited, "resting": self._resting}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._best, self._waited = state["best"], state["waited"]
+        self._resting = state["resting"]
+
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
         value, rested = logs[self.monitor], self._resting == 0
         self._resting = max(0, self._resting - 1)
@@ -205,6 +246,90 @@ class ReduceLROnPlateau(Callback):
                 lower = max(self.factor * trainer.learning_rate, self.min_learning_rate)
                 trainer.learning_rate = min(lower, trainer.learning_rate)
                 self._waited, self._resting = 0, self.cooldown
+
+
+class Checkpoint(Callback):
+    """Write the training to a file now and then, so that it can be resumed after a crash.
+
+    The file is replaced whole: whoever kills the program at whatever moment finds the old
+    checkpoint or the new one.  The one before it is kept beside it, as `previous` says.
+    `Trainer.resume` goes on from either, and `downslope.load` reads the network.
+
+    Parameters
+    ----------
+    path : path
+        The file, in the safetensors format.
+    every_epochs : int or None, default 1
+        Write after so many epochs; the end of the run is written anyway.
+    every_seconds : float, optional
+        Write when so many seconds have passed since the last time, within an epoch too.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an interval is not a positive number.
+    FileNotFoundError
+        From `fit`, if the folder does not exist.
+
+    Examples
+    --------
+    See `Trainer.resume`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every_epochs: int | None = 1,
+        every_seconds: float | None = None,
+    ) -> None:
+        self.path = Path(os.fsdecode(path))
+        self.every_epochs = (
+            every_epochs if every_epochs is None else as_count("every_epochs", every_epochs)
+        )
+        if every_seconds is not None:
+            every_seconds = as_number("every_seconds", every_seconds, above=0)
+        self.every_epochs, self.every_seconds = every_epochs, every_seconds
+
+    @property
+    def previous(self) -> Path:
+        """Where the checkpoint before the last one is kept."""
+        return previous_path(self.path)
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        folder = self.path.resolve().parent
+        if not folder.is_dir():
+            raise FileNotFoundError(f"the folder for checkpoints does not exist: {folder}")
+        self._epoch, self._written = trainer.epoch, time.monotonic()
+
+    def next_pause(self) -> float:
+        if self.every_seconds is None:
+            return math.inf
+        return max(0.0, self._written + self.every_seconds - time.monotonic())
+
+    def on_pause(self, trainer: Trainer) -> None:
+        if self._is_due(trainer.epoch, trainer.target_epoch):
+            self._keep_previous()
+            trainer.save(self.path)
+            self._written = time.monotonic()
+        self._epoch = trainer.epoch
+
+    def _is_due(self, epoch: int, target: int) -> bool:
+        if self.next_pause() == 0 or epoch == target:
+            return True
+        return bool(epoch > self._epoch and self.every_epochs and epoch % self.every_epochs == 0)
+
+    def _keep_previous(self) -> None:
+        """A second name for the file that is about to be replaced; at no time is there none."""
+        if not self.path.exists():
+            return
+        temporary = self.path.with_name(f".downslope-{secrets.token_hex(8)}.tmp")
+        try:
+            os.link(self.path, temporary)
+        except OSError:  # a file system without hard links
+            temporary.write_bytes(self.path.read_bytes())
+        os.replace(temporary, self.previous)
+        temporary.unlink(missing_ok=True)  # still there if both were names of one file
 
 
 class Progress(Callback):

@@ -168,11 +168,11 @@ def _losses(
         trainer.learning_rate = rate
         rows = order[first : first + batch_size]
         try:
-            loss = trainer._train(data, rows, batch_size, threads)
+            total, _ = trainer._train(data, rows, batch_size, threads)
         except FloatingPointError:
             break
         first += batch_size
-        mean = smoothing * mean + (1 - smoothing) * loss
+        mean = smoothing * mean + (1 - smoothing) * total / batch_size
         smoothed = mean / (1 - smoothing ** (step + 1))
         if smoothed > divergence * least:
             break

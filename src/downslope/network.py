@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _kernels, _plan, _threads
+from downslope._exclusive import Exclusive
 from downslope._memory import aligned_zeros
 from downslope._validate import as_count, as_float_type, as_rows, as_targets, as_weights
 from downslope.activations import Activation
@@ -131,6 +132,11 @@ class Network:
         self._idle: list[_engine.Workspace] = []  # of `predict`, one for each thread at work
         self._pass: _engine.Workspace | None = None  # of the last `forward`
         self._pass_rows = 0
+        #: Held by the thread that trains the network.
+        self.exclusive = Exclusive(
+            "another thread is training this network, or in its forward() or backward(). Train one "
+            "network from one thread at a time, or copies of it: copy.deepcopy(network)"
+        )
 
     # ---- Parameters ----
 
@@ -216,6 +222,8 @@ class Network:
         ------
         TypeError, ValueError
             If X is not as it should be, or has no rows.
+        RuntimeError
+            If another thread is training the network.
 
         Examples
         --------
@@ -227,14 +235,15 @@ class Network:
         array([[1., 2.]], dtype=float32)
         """
         x = _some_rows("X", as_rows("X", X, self.inputs, self.dtype))
-        if self._pass is None or self._pass.rows < len(x):
-            self._pass = _engine.Workspace(self._engine_plan, len(x), True)
         out = np.empty((len(x), self.outputs), self.dtype)
-        self._pass_rows = 0
-        _engine.forward(
-            self._engine_plan, self._parameters, x, out, self._pass, _threads.resolve(threads)
-        )
-        self._pass_rows = len(x)
+        with self.exclusive:
+            if self._pass is None or self._pass.rows < len(x):
+                self._pass = _engine.Workspace(self._engine_plan, len(x), True)
+            self._pass_rows = 0
+            _engine.forward(
+                self._engine_plan, self._parameters, x, out, self._pass, _threads.resolve(threads)
+            )
+            self._pass_rows = len(x)
         return out
 
     def backward(
@@ -259,7 +268,7 @@ class Network:
         Raises
         ------
         RuntimeError
-            If there was no `forward`.
+            If there was no `forward`, or another thread is training the network.
         TypeError, ValueError
             If `d_out` is not as it should be.
         """
@@ -271,16 +280,17 @@ class Network:
                 f"d_out must have the {self._pass_rows} rows of the last forward(); got {len(d)}"
             )
         d_x = np.empty((len(d), self.inputs), self.dtype)
-        _engine.backward(
-            self._engine_plan,
-            self._parameters,
-            d,
-            self.gradients,
-            d_x,
-            self._pass,
-            _threads.resolve(threads),
-            accumulate,
-        )
+        with self.exclusive:
+            _engine.backward(
+                self._engine_plan,
+                self._parameters,
+                d,
+                self.gradients,
+                d_x,
+                self._pass,
+                _threads.resolve(threads),
+                accumulate,
+            )
         return d_x
 
     def evaluate(
@@ -340,6 +350,7 @@ class Network:
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         callbacks: Sequence[Callback] = (),
+        on_divergence: str = "raise",
         threads: int | None = None,
         verbose: int = 0,
     ) -> History:
@@ -357,7 +368,7 @@ class Network:
             ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its
             defaults, or an object such as ``downslope.Adam(1e-3)``.
         epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
-callbacks, threads, verbose
+callbacks, on_divergence, threads, verbose
             See `Trainer.fit`.
 
         Returns
@@ -366,7 +377,7 @@ callbacks, threads, verbose
 
         Raises
         ------
-        TypeError, ValueError, FloatingPointError, KeyboardInterrupt
+        TypeError, ValueError, RuntimeError, FloatingPointError, KeyboardInterrupt
             See `Trainer.fit`.
 
         Examples
@@ -391,6 +402,7 @@ callbacks, threads, verbose
             validation_data=validation_data,
             validation_split=validation_split,
             callbacks=callbacks,
+            on_divergence=on_divergence,
             threads=threads,
             verbose=verbose,
         )
@@ -416,21 +428,15 @@ callbacks, threads, verbose
         """
         from downslope.interop.safetensors import write_tensors
 
-        texts = {**self.metadata, **(metadata or {})}
-        if _ARCHITECTURE in texts:
-            raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
-        write_tensors(
-            path,
-            dict(zip(_tensor_shapes(self.inputs, self._dense), self._views(), strict=True)),
-            {**texts, _ARCHITECTURE: json.dumps(self._architecture())},
-        )
+        write_tensors(path, *to_file(self, metadata or {}))
 
     def _views(self) -> list[NDArray[Any]]:
         """All weights and biases, in the order of the parameters."""
         pairs = [(layer.weights, layer.bias) for layer in self.layers]
         return [view for pair in pairs for view in pair if view is not None]
 
-    def _architecture(self) -> dict[str, Any]:
+    def architecture(self) -> dict[str, Any]:
+        """The network but for its parameters, as its file describes it."""
         return {
             "format": 1,
             "inputs": self.inputs,
@@ -550,7 +556,7 @@ callbacks, threads, verbose
 
 
 def load(path: str | os.PathLike[str]) -> Network:
-    """Read a network that `Network.save` wrote.
+    """Read a network that `Network.save` wrote, or the one in a checkpoint.
 
     Parameters
     ----------
@@ -578,9 +584,30 @@ def load(path: str | os.PathLike[str]) -> Network:
     >>> bool((again.parameters == net.parameters).all())
     True
     """
+    from downslope.checkpoints import network_part
     from downslope.interop.safetensors import read_tensors
 
-    tensors, metadata = read_tensors(path)
+    return from_file(path, *network_part(*read_tensors(path)))
+
+
+def to_file(
+    network: Network, metadata: dict[str, str]
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Tensors and metadata of a network's file."""
+    texts = {**network.metadata, **metadata}
+    if _ARCHITECTURE in texts:
+        raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
+    names = _tensor_shapes(network.inputs, network._dense)
+    return (
+        dict(zip(names, network._views(), strict=True)),
+        {**texts, _ARCHITECTURE: json.dumps(network.architecture())},
+    )
+
+
+def from_file(
+    path: str | os.PathLike[str], tensors: dict[str, NDArray[Any]], metadata: dict[str, str]
+) -> Network:
+    """The network of a file's tensors and metadata."""
     text = metadata.pop(_ARCHITECTURE, None)
     if text is None:
         raise ValueError(

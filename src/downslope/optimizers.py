@@ -662,9 +662,9 @@ class LBFGS:
 
 
 #: What a name given for an optimiser stands for: the class, with its defaults.
-OPTIMIZERS: dict[str, type[Optimizer | LBFGS]] = {
+OPTIMIZERS: dict[str, type[Optimizer]] = {
     cls.__name__.lower(): cls
-    for cls in (*(SGD, Adam, AdamW, NAdam, RAdam, Adagrad, RMSProp, Adadelta, Lion, Rprop, LBFGS),)
+    for cls in (SGD, Adam, AdamW, NAdam, RAdam, Adagrad, RMSProp, Adadelta, Lion, Rprop)
 }
 
 
@@ -679,4 +679,6 @@ def as_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
             "an optimizer is a name or an object such as downslope.Adam(1e-3); "
             f"got {type(optimizer).__name__}"
         )
-    return OPTIMIZERS[choose("optimizer", optimizer, OPTIMIZERS)]()  # type: ignore[call-arg]
+    if choose("optimizer", optimizer, [*OPTIMIZERS, "lbfgs"]) == "lbfgs":
+        return LBFGS()
+    return OPTIMIZERS[optimizer]()  # type: ignore[call-arg]

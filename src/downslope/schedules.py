@@ -273,7 +273,7 @@ class Warmup(Schedule):
         return rates * (self.start + (1 - self.start) * part)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Custom(Schedule):
     """Your own function of the number of steps made; what a callable given for a learning rate
     becomes."""
@@ -283,6 +283,10 @@ class Custom(Schedule):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(f"function must be callable; got {self.function!r}")
+
+    def __repr__(self) -> str:
+        module, name = (getattr(self.function, key, "") for key in ("__module__", "__qualname__"))
+        return f"Custom({module}.{name})" if name else f"Custom({self.function!r})"
 
     def at(self, steps: _Values) -> _Values:
         return np.array([self.function(int(step)) for step in steps], dtype=np.float64)
@@ -299,7 +303,7 @@ LearningRate = float | Schedule | Callable[[int], float]
 
 _BY_NAME: dict[str, type[Schedule]] = {
     cls.__name__: cls
-    for cls in (*(Constant, Step, Exponential, InverseTime, Polynomial, Cosine, OneCycle, Warmup),)
+    for cls in (Constant, Step, Exponential, InverseTime, Polynomial, Cosine, OneCycle, Warmup)
 }
 
 

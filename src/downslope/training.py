@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import time
+import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,13 +17,53 @@ from numpy.typing import ArrayLike, NDArray
 from downslope import _engine, _kernels, _lbfgs, _plan, _threads
 from downslope._memory import aligned_zeros
 from downslope._validate import as_count, as_number, choose
-from downslope.callbacks import Callback, Progress
+from downslope.callbacks import Callback, Checkpoint, Progress
+from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
 from downslope.losses import Loss
 from downslope.network import Network, loss_code
 from downslope.optimizers import LBFGS, SGD, Optimizer, as_optimizer
 
 SAMPLINGS = ("without_replacement", "with_replacement")
+DIVERGENCES = ("raise", "warn")
+
+
+class _Divergence(FloatingPointError):
+    """The descent came to numbers that are not finite."""
+
+
+@dataclass
+class _Run:
+    """A `fit` under way: what decides its course, and how far it is."""
+
+    rows: int  # to train on
+    validation_rows: int
+    batch_size: int
+    shuffle: bool
+    sampling: str
+    first_epoch: int
+    history: History = field(default_factory=History)
+    stopped: bool = False
+    # Of the epoch under way: batches done, the sum of their rows' losses, and the time they took.
+    batch: int = 0
+    total: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def batches(self) -> int:
+        """Of an epoch."""
+        return -(-self.rows // self.batch_size)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must not change when the run is resumed."""
+        names = ("rows", "validation_rows", "batch_size", "shuffle", "sampling")
+        return {name: getattr(self, name) for name in names}
+
+    def end_epoch(self, logs: dict[str, float]) -> None:
+        """Enter the epoch into the history."""
+        self.history.append(logs, self.seconds)
+        self.batch, self.total, self.seconds = 0, 0.0, 0.0
 
 
 class Trainer:
@@ -86,6 +130,11 @@ class Trainer:
         self.epoch = self.target_epoch = 0
         self.validates = self.interrupted = False
         self.history: History | None = None
+        # The run under way, and those of its callbacks that have a state.
+        self._run: _Run | None = None
+        self._with_state: list[Callback] = []
+        # From `resume` to the `fit` that goes on: the run, and the states of its callbacks.
+        self._resumed: tuple[_Run, list[CallbackState]] | None = None
         # L-BFGS needs the gradients alone
         self._rule = SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
         self.state, self._descent = _make_descent(network, self._rule)
@@ -122,24 +171,28 @@ class Trainer:
         Returns
         -------
         float
-            The mean loss of the batch before the update.
+            The mean loss of the batch before the update, with the layers' penalties.
 
         Raises
         ------
         TypeError, ValueError
             If an argument is not as it should be.
+        RuntimeError
+            If another thread is training the network.
         FloatingPointError
             If the loss or the new parameters are not finite; the parameters are the last finite
             ones.
         """
         self._refuse_lbfgs("step()")
         data = self.network.dataset(X, y, self.loss, sample_weight)
-        return self._train(data, None, data.rows, _threads.resolve(self.threads))
+        with self.network.exclusive:
+            total, _ = self._train(data, None, data.rows, _threads.resolve(self.threads))
+        return total / data.rows
 
     def compute_gradients(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
     ) -> float:
-        """The gradients of the mean loss of a batch, without an update.
+        """The gradients of the mean loss of a batch and the layers' penalties, without an update.
 
         They are in ``network.gradients``, where they can be changed before `update`.
 
@@ -152,12 +205,14 @@ class Trainer:
         Returns
         -------
         float
-            The mean loss of the batch.
+            The mean loss of the batch, with the penalties.
 
         Raises
         ------
         TypeError, ValueError
             If an argument is not as it should be.
+        RuntimeError
+            If another thread is training the network.
         FloatingPointError
             If the loss is not finite.
 
@@ -175,7 +230,8 @@ class Trainer:
         array([2., 2.], dtype=float32)
         """
         data = self.network.dataset(X, y, self.loss, sample_weight)
-        return self._gradients_of(data, _threads.resolve(self.threads))
+        with self.network.exclusive:
+            return self._gradients_of(data, _threads.resolve(self.threads))
 
     def update(self) -> None:
         """One step of the optimiser with ``network.gradients`` as they stand.
@@ -184,16 +240,118 @@ class Trainer:
 
         Raises
         ------
+        RuntimeError
+            If another thread is training the network.
         FloatingPointError
             If a new parameter is not finite; it is left as it was.
         """
         self._refuse_lbfgs("update()")
-        rates = self._learning_rates(1)
-        if rates is not None:
-            self._descent.learning_rate = rates[0]
-        self._begin_average()
-        self._descent.keep_gradients(self.network.gradients)
-        self._check(self._descent.update())
+        with self.network.exclusive:
+            rates = self._learning_rates(1)
+            if rates is not None:
+                self._descent.learning_rate = rates[0]
+            self._begin_average()
+            self._descent.keep_gradients(self.network.gradients)
+            self._check(self._descent.update())
+
+    # ---- Checkpoints ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything that `resume` needs to a file, atomically.
+
+        Between calls, or from a callback's `Callback.on_pause`; `Checkpoint` does it in a run.
+
+        Parameters
+        ----------
+        path : path
+            The file; one that is there is replaced whole, or left as it is if anything fails.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread is training the network.
+        OSError
+            If the file can not be written.
+
+        Examples
+        --------
+        See `resume`.
+        """
+        with self.network.exclusive:
+            run, states = self._resumed or (
+                self._run,
+                [(_name(callback), callback.state_dict()) for callback in self._with_state],
+            )
+            description = {
+                **self._specification(),
+                "steps": self.steps,
+                "epoch": self.epoch,
+                "learning_rate": self.learning_rate,
+                "run": run and asdict(run),
+            }
+            write_checkpoint(path, self.network, self.state, description, states)
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Go back to where a checkpoint was written; the next `fit` finishes its run.
+
+        That `fit` takes the data and the arguments of the interrupted one; everything it gives, the
+        history of the whole run among it, equals what the run would have given uninterrupted, to
+        the bit.  `epochs` counts from the start of the run: one that was at its end ends at once,
+        or with a larger number goes on to that; one that a callback had stopped stays stopped.
+
+        Parameters
+        ----------
+        path : path
+            A file written by `Checkpoint` or `save`.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, was changed or is no checkpoint, or if its network, loss or
+            optimiser are not like this trainer's; nothing has changed then.
+        RuntimeError
+            If another thread is training the network.
+        OSError
+            If it can not be read.
+
+        Examples
+        --------
+        A program that can be ended at any moment and started again:
+
+        >>> import downslope as ds, numpy as np, pathlib, tempfile
+        >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+        >>> def train(path, epochs):
+        ...     trainer = ds.Trainer(ds.Network([1, 8, 1], seed=0), optimizer=ds.Adam(0.01))
+        ...     if path.exists():
+        ...         trainer.resume(path)
+        ...     return trainer.fit(x, x**2, epochs=epochs, callbacks=[ds.Checkpoint(path)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     train(pathlib.Path(folder, "a.safetensors"), epochs=2).epochs
+        ...     resumed = train(pathlib.Path(folder, "a.safetensors"), epochs=5)
+        ...     whole = train(pathlib.Path(folder, "b.safetensors"), epochs=5)
+        2
+        >>> resumed.loss == whole.loss
+        True
+        """
+        network, state, description, callbacks = read_checkpoint(path)
+        found = {**_without_seed(network), **{k: description[k] for k in self._specification()}}
+        _compare(found, {**_without_seed(self.network), **self._specification()})
+        with self.network.exclusive:
+            self.network.parameters[...] = network.parameters
+            self.network.seed = network.seed
+            self.state[...] = state
+            self._descent.steps, self.epoch = description["steps"], description["epoch"]
+            self._descent.learning_rate = description["learning_rate"]
+            run = description["run"]
+            if run is None:
+                self._resumed = self.history = None
+            else:
+                self.history = History(**run.pop("history"))
+                self._resumed = _Run(history=self.history, **run), callbacks
+
+    def _specification(self) -> dict[str, str]:
+        """What must be the same in the trainer that a checkpoint is read into."""
+        return {"loss": repr(self.loss), "optimizer": repr(self.optimizer)}
 
     # ---- The whole loop ----
 
@@ -210,10 +368,13 @@ class Trainer:
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         callbacks: Sequence[Callback] = (),
+        on_divergence: str = "raise",
         threads: int | None = None,
         verbose: int = 0,
     ) -> History:
         """Train for some epochs; called again, it goes on.
+
+        After `resume` it finishes the run of the checkpoint: give it the arguments of that run.
 
         Parameters
         ----------
@@ -236,6 +397,9 @@ class Trainer:
         validation_split : float, default 0.0
             Split off this fraction of the rows for validation, chosen by the network's seed.
         callbacks : list of Callback, optional
+        on_divergence : {"raise", "warn"}, default "raise"
+            What to do when a loss or a new parameter is not finite: raise the error, or end the run
+            with a RuntimeWarning.  The parameters are the last finite ones either way.
         threads : int, optional
             At most so many, for this run.
         verbose : int, default 0
@@ -249,21 +413,23 @@ class Trainer:
         Raises
         ------
         TypeError, ValueError
-            If an argument is not as it should be; nothing has changed then.
+            If an argument is not as it should be, or does not go with the run of the checkpoint;
+            nothing has changed then.
+        RuntimeError
+            If another thread is training the network; nothing has changed then.
         FloatingPointError
-            If a loss or a new parameter is not finite; the parameters are the last finite ones.
+            If a loss or a new parameter is not finite, unless `on_divergence` is "warn".
         KeyboardInterrupt
             On Ctrl-C; the parameters are those of the last completed step.
         """
         epochs = as_count("epochs", epochs)
-        if isinstance(self.optimizer, LBFGS):
-            _check_for_lbfgs(self.network)
         choose("sampling", sampling, SAMPLINGS)
         if sampling == "with_replacement" and not shuffle:
             raise ValueError(
                 "shuffle=False contradicts sampling='with_replacement', which draws the rows "
                 "at random; drop one of them"
             )
+        choose("on_divergence", on_divergence, DIVERGENCES)
         threads = _threads.resolve(self.threads if threads is None else threads)
         data = self.network.dataset(X, y, self.loss, sample_weight)
         rows, validation = self._split(data, validation_data, validation_split)
@@ -271,74 +437,109 @@ class Trainer:
         batch = count if batch_size is None else as_count("batch_size", batch_size)
         batch = min(batch * self._rule.gradient_accumulation_steps, count)
         watchers = [*_checked_callbacks(callbacks), *([Progress()] if verbose else [])]
+        if isinstance(self.optimizer, LBFGS):
+            _check_for_lbfgs(self.network, watchers)
+        held_out = 0 if validation is None else validation.rows
+        run = _Run(count, held_out, batch, shuffle, sampling, self.epoch)
 
-        self.history = history = History()
-        self.validates, self.target_epoch = validation is not None, self.epoch + epochs
-        self.interrupted = True
-        begun: list[Callback] = []
-        try:
-            for callback in watchers:
-                callback.on_fit_begin(self)
-                begun.append(callback)
-            if isinstance(self.optimizer, LBFGS):
-                taken = data if rows is None else data.take(rows)
-                self._run_lbfgs(self.optimizer, taken, validation, threads, watchers)
-            else:
-                self._run_epochs(
-                    data, rows, validation, batch, shuffle, sampling, threads, watchers
-                )
-            if self._descent.average is not None:
-                self.network.parameters[...] = self._descent.average
-            self.interrupted = False
-        finally:
-            with contextlib.ExitStack() as endings:  # each is called, even if another one fails
-                for callback in reversed(begun):
-                    endings.callback(callback.on_fit_end, self)
-        return history
+        with self.network.exclusive:
+            run = self._begin(run, watchers)
+            self.history = run.history
+            self.validates, self.target_epoch = validation is not None, run.first_epoch + epochs
+            self.interrupted = True
+            begun: list[Callback] = []
+            try:
+                for callback in watchers:
+                    callback.on_fit_begin(self)
+                    begun.append(callback)
+                self._load_callbacks()
+                if isinstance(self.optimizer, LBFGS):
+                    taken = data if rows is None else data.take(rows)
+                    self._run_lbfgs(self.optimizer, run, taken, validation, threads, watchers)
+                else:
+                    self._run_epochs(run, data, rows, validation, threads, watchers)
+                if self._descent.average is not None:
+                    self.network.parameters[...] = self._descent.average
+                self.interrupted = False
+            except _Divergence as error:
+                if on_divergence == "raise":
+                    raise
+                self.interrupted = False
+                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+            finally:
+                self._run, self._with_state = None, []
+                with contextlib.ExitStack() as endings:  # each is called, even if another one fails
+                    for callback in reversed(begun):
+                        endings.callback(callback.on_fit_end, self)
+        return run.history
+
+    def _begin(self, run: _Run, callbacks: Sequence[Callback]) -> _Run:
+        """The run to make: `run`, or the one of the checkpoint, if that is as `run` is."""
+        with_state = [callback for callback in callbacks if callback.state_dict()]
+        if self._resumed is not None:
+            resumed, states = self._resumed
+            _compare(resumed.settings, run.settings)
+            _compare(
+                {"callbacks": [name for name, _ in states]},
+                {"callbacks": [_name(callback) for callback in with_state]},
+            )
+            run = resumed
+        self._run, self._with_state = run, with_state
+        return run
+
+    def _load_callbacks(self) -> None:
+        """Bring the callbacks to where they were when the checkpoint was written."""
+        if self._resumed is not None:
+            for callback, (_, state) in zip(self._with_state, self._resumed[1], strict=True):
+                callback.load_state_dict(state)
+            self._resumed = None
 
     def _run_epochs(
         self,
+        run: _Run,
         data: _engine.Dataset,
         rows: NDArray[np.int64] | None,
         validation: _engine.Dataset | None,
-        batch: int,
-        shuffle: bool,
-        sampling: str,
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
-        count = data.rows if rows is None else len(rows)
-        drawn = np.empty(count, np.int64) if shuffle else None
-        while self.epoch < self.target_epoch:
-            for callback in callbacks:
-                callback.on_epoch_begin(self, self.epoch)
+        drawn = np.empty(run.rows, np.int64) if run.shuffle else None
+        while self.epoch < self.target_epoch and not run.stopped:
+            if run.batch == 0:
+                for callback in callbacks:
+                    callback.on_epoch_begin(self, self.epoch)
             begin = time.perf_counter()
-            order = self._order(rows, drawn, sampling)
-            loss = self._train(data, order, batch, threads)
-            if self._end_epoch(loss, begin, validation, threads, callbacks):
-                break
+            order = self._order(rows, drawn, run.sampling)
+            run.seconds += time.perf_counter() - begin
+            self._run_batches(run, data, order, threads, callbacks)
+            self._end_epoch(run, run.total / run.rows, validation, threads, callbacks)
 
     def _end_epoch(
         self,
+        run: _Run,
         loss: float,
-        begin: float,
         validation: _engine.Dataset | None,
         threads: int,
         callbacks: Sequence[Callback],
-    ) -> bool:
-        """Validate, note and report an epoch that began at the time `begin`; whether to stop."""
-        assert self.history is not None
+    ) -> None:
+        """Validate, note and report an epoch with this mean loss."""
         logs = {"loss": loss}
         if validation is not None:
+            begin = time.perf_counter()
             logs["val_loss"] = self.network.mean_loss(validation, self.loss, threads)
-        self.history.append(logs, time.perf_counter() - begin)
+            run.seconds += time.perf_counter() - begin
+        run.end_epoch(logs)
         self.epoch += 1
         stops = [callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks]
-        return any(stops)
+        if any(stops):
+            run.stopped, self.target_epoch = True, self.epoch
+        for callback in callbacks:
+            callback.on_pause(self)
 
     def _run_lbfgs(
         self,
         optimizer: LBFGS,
+        run: _Run,
         data: _engine.Dataset,
         validation: _engine.Dataset | None,
         threads: int,
@@ -358,16 +559,37 @@ class Trainer:
 
         def after_iteration(loss: float) -> bool:
             nonlocal begin
+            run.seconds = time.perf_counter() - begin
             self._descent.steps += 1
-            stops = self._end_epoch(loss, begin, validation, threads, callbacks)
-            if not stops and self.epoch < self.target_epoch:
+            self._end_epoch(run, loss, validation, threads, callbacks)
+            if self.epoch < self.target_epoch:
                 begin = begin_epoch()
-            return stops
+            return run.stopped
 
         iterations = self.target_epoch - self.epoch
         _lbfgs.run(
             optimizer, self.network.parameters, loss_and_gradient, iterations, after_iteration
         )
+
+    def _run_batches(
+        self,
+        run: _Run,
+        data: _engine.Dataset,
+        order: NDArray[np.int64] | None,
+        threads: int,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        """The batches of the epoch that are left, with a pause whenever a callback asks for one."""
+        while run.batch < run.batches:
+            begin = time.perf_counter()
+            pause = min((callback.next_pause() for callback in callbacks), default=math.inf)
+            run.total, run.batch = self._train(
+                data, order, run.batch_size, threads, run.batch, run.total, pause
+            )
+            run.seconds += time.perf_counter() - begin
+            if run.batch < run.batches:
+                for callback in callbacks:
+                    callback.on_pause(self)
 
     def _order(
         self, rows: NDArray[np.int64] | None, drawn: NDArray[np.int64] | None, sampling: str
@@ -384,19 +606,28 @@ class Trainer:
         return drawn if rows is None else rows[drawn]
 
     def _train(
-        self, data: _engine.Dataset, order: NDArray[np.int64] | None, batch: int, threads: int
-    ) -> float:
-        """Steps over all rows of the order; the mean loss of its rows."""
+        self,
+        data: _engine.Dataset,
+        order: NDArray[np.int64] | None,
+        batch_size: int,
+        threads: int,
+        batch: int = 0,
+        total: float = 0.0,
+        seconds: float = math.inf,
+    ) -> tuple[float, int]:
+        """Steps from batch number `batch` of the order on, for so many seconds; the sum of the
+        rows' losses, on top of `total`, and the batch to go on with."""
         count = data.rows if order is None else len(order)
-        rates = self._learning_rates(-(-count // batch))
+        rates = self._learning_rates(-(-count // batch_size) - batch)
         self._begin_average()
-        if self._descent.needs_gradients(batch):
+        if self._descent.needs_gradients(batch_size):
             self._descent.keep_gradients(self.network.gradients)
-        status, total = self._descent.train(
-            data, loss_code(self.loss, data), order, batch, threads, rates
+        status, total, batch = self._descent.train(
+            *(data, loss_code(self.loss, data), order, batch_size, threads),
+            *(batch, total, seconds, rates),
         )
         self._check(status)
-        return total / count
+        return total, batch
 
     def _gradients_of(self, data: _engine.Dataset, threads: int) -> float:
         """The mean loss over a data set; its gradients are in ``network.gradients``."""
@@ -432,7 +663,7 @@ class Trainer:
             else "a new parameter would not be finite in"
         )
         number = self.steps + (status == _engine.STATUS_LOSS_NOT_FINITE)
-        raise FloatingPointError(
+        raise _Divergence(
             f"{what} step {number}: the descent diverges. The parameters are the last finite "
             "ones. Lower the learning rate, or scale the inputs and targets"
         )
@@ -473,8 +704,26 @@ class Trainer:
         return self.network.dataset(x, y, self.loss, weight[0] if weight else None, "_val")
 
 
-def _check_for_lbfgs(network: Network) -> None:
-    """Before a run: SciPy is there, and the layers ask for nothing that L-BFGS does not do."""
+def _without_seed(network: Network) -> dict[str, Any]:
+    return {key: value for key, value in network.architecture().items() if key != "seed"}
+
+
+def _name(callback: Callback) -> str:
+    return type(callback).__name__
+
+
+def _compare(checkpoint: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse to resume what is not as it was."""
+    for name, expected in checkpoint.items():
+        if given[name] != expected:
+            raise ValueError(
+                f"the checkpoint was written with {name}={expected!r}, and here it is "
+                f"{given[name]!r}: give what the interrupted run had, or begin without resume()"
+            )
+
+
+def _check_for_lbfgs(network: Network, callbacks: Sequence[Callback]) -> None:
+    """Before a run: SciPy is there, and nothing is asked for that L-BFGS does not do."""
     _lbfgs.scipy_minimize()
     for index, layer in enumerate(network._dense):
         if layer.max_norm is not None or layer.learning_rate != 1:
@@ -482,6 +731,10 @@ def _check_for_lbfgs(network: Network) -> None:
                 f"LBFGS heeds neither max_norm nor learning_rate of a layer; layer {index} has "
                 "one: drop it, or take another optimizer"
             )
+    if any(isinstance(callback, Checkpoint) for callback in callbacks):
+        raise ValueError(
+            "a run of LBFGS can not be resumed: drop the Checkpoint, or take another optimizer"
+        )
 
 
 def _make_descent(network: Network, optimizer: Optimizer) -> tuple[NDArray[Any], _engine.Descent]:
