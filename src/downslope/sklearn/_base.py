@@ -29,7 +29,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from downslope import _plan
 from downslope.activations import ACTIVATIONS, Activation, as_activation
-from downslope.callbacks import Callback
+from downslope.callbacks import Callback, Checkpoint
 from downslope.layers import Dense
 from downslope.network import Network
 from downslope.optimizers import SGD, Adam, Optimizer
@@ -309,6 +309,11 @@ class BaseMLP(BaseEstimator, ABC):
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be downslope.Callback objects; got {callback!r}")
+            if isinstance(callback, Checkpoint):
+                raise ValueError(
+                    "an estimator's fit can not be resumed from a Checkpoint: drop it, and pickle "
+                    "the estimator after each partial_fit"
+                )
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if validation is None:
@@ -440,17 +445,18 @@ class BaseMLP(BaseEstimator, ABC):
             )
         if self.early_stopping:
             self.network_.parameters = self._best_parameters
+        elif trainer._descent.average is not None and not incremental:
+            self.network_.parameters = trainer._descent.average
 
     def _batch_size(self, rows: int) -> int:
-        if self.batch_size == "auto":
-            return min(200, rows)
-        if self.batch_size > rows:
+        """Rows of a step, with those whose gradients an optimiser of downslope's accumulates."""
+        size = 200 if self.batch_size == "auto" else self.batch_size
+        if size > rows and self.batch_size != "auto":
             warnings.warn(
-                f"batch_size={self.batch_size} is larger than the number of rows, {rows}; "
-                "it is clipped",
+                f"batch_size={size} is larger than the number of rows, {rows}; it is clipped",
                 stacklevel=5,
             )
-        return min(self.batch_size, rows)
+        return min(size * self._trainer.optimizer.gradient_accumulation_steps, rows)
 
     def _split(
         self, rows: Rows, raw: Any, validation: tuple[Any, Any, Any] | None

@@ -112,7 +112,9 @@ class Epochs:
         as it was before its update."""
         if self._data is not None:
             threads = _threads.resolve(self.trainer.threads)
-            return self.trainer._train(self._data, order, self.batch_size, threads)
+            with self.trainer.network.exclusive:
+                total, _ = self.trainer._train(self._data, order, self.batch_size, threads)
+            return total / len(order)
         total = 0.0
         for first in range(0, len(order), self.batch_size):
             batch = self.rows.take(order[first : first + self.batch_size])
