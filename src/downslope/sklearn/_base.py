@@ -45,7 +45,8 @@ from downslope.sklearn._training import (
 from downslope.training import Trainer
 
 # scikit-learn's names of activations, where downslope has others.
-_ACTIVATION_NAMES = {"logistic": "sigmoid"}
+# "exp" is of the last layer under the Poisson loss, which takes the logarithm of the rate.
+_ACTIVATION_NAMES = {"logistic": "sigmoid", "exp": "identity"}
 # The learning rate at which "adaptive" gives up, and what it is divided by before.
 _SMALLEST_RATE, _RATE_DIVISOR = 1e-6, 5.0
 
@@ -61,7 +62,7 @@ class BaseMLP(BaseEstimator, ABC):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [
-            StrOptions({*ACTIVATIONS, *_ACTIVATION_NAMES} - {"sigmoid", "softmax"}),
+            StrOptions({*ACTIVATIONS, "logistic"} - {"sigmoid", "softmax", "log_softmax"}),
             Activation,
             list,
             tuple,
@@ -570,7 +571,7 @@ class BaseMLP(BaseEstimator, ABC):
         out = np.empty((X.shape[0], network.outputs), network.dtype)
         for where, x in dense_parts(as_sliceable(X)):
             network.predict(x, out=out[where], threads=threads)
-        return out
+        return np.exp(out, out=out) if self.out_activation_ == "exp" else out
 
     def _checked(self, X: Any) -> Any:
         """Rows to predict for."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
+from scipy import sparse, special
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
@@ -23,6 +23,7 @@ from sklearn.utils.multiclass import (
 
 from downslope.activations import Activation
 from downslope.callbacks import Callback
+from downslope.losses import Loss
 from downslope.optimizers import Optimizer
 from downslope.sklearn._base import BaseMLP
 from downslope.sklearn._data import Rows, validate_data
@@ -131,6 +132,21 @@ _FIT = """X : array-like or sparse matrix (rows, inputs)
         ------
         TypeError, ValueError
             If a parameter or an argument is not as it should be, or the descent diverges."""
+
+
+# scikit-learn's names of losses for values, of this estimator or others, and downslope's.
+_REGRESSION_LOSSES = {
+    "squared_error": "half_squared_error",
+    "poisson": "poisson",
+    "absolute_error": "mae",
+    "huber": "huber",
+    "quantile": "quantile",
+}
+
+
+def _poisson_offset(targets: NDArray[Any]) -> NDArray[Any]:
+    """What half the Poisson deviance of each row (rows, outputs) has beyond ``rate - y log rate``."""
+    return (special.xlogy(targets, targets) - targets).sum(axis=1)
 
 
 def _documented(cls: Any) -> Any:
@@ -414,8 +430,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Parameters
     ----------
-    loss : {{"squared_error"}}, default "squared_error"
-        Half the squared error.
+    loss : {{"squared_error", "poisson", "absolute_error", "huber", "quantile"}} or Loss
+        Default "squared_error", which is half the squared error.  "poisson" is half the deviance,
+        and the network gives the logarithm of what `predict` gives.  "huber" and "quantile" are as
+        in `downslope.Loss`, which takes their parameters: ``downslope.Loss("quantile", levels=0.9)``.
     {parameters}
 
     Attributes
@@ -439,12 +457,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error"})],
+        "loss": [StrOptions(set(_REGRESSION_LOSSES)), Loss],
     }
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
         hidden_layer_sizes: int | Sequence[int] = (100,),
         activation: str | Activation | Sequence[str | Activation] = "relu",
         *,
@@ -564,11 +582,29 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.n_outputs_ = targets.shape[1]
         return targets
 
+    def _engine_loss(self) -> Loss:
+        """downslope's loss, if it is one for values."""
+        given = self.loss
+        loss = given if isinstance(given, Loss) else Loss(_REGRESSION_LOSSES[given])
+        levels = loss.parameters.get("levels", 0.5)
+        if loss.name not in {"mse", "log_cosh", *_REGRESSION_LOSSES.values()}:
+            raise ValueError(f"loss {loss.name!r} is not one for values, as MLPRegressor has them")
+        if not isinstance(levels, float):
+            raise ValueError(f"MLPRegressor predicts one quantile; got levels={levels}")
+        return loss
+
     def _choose_output(self) -> str:
-        return "identity"
+        return "exp" if self._engine_loss().name == "poisson" else "identity"
 
     def _objective(self) -> Objective:
-        return Objective("half_squared_error", self.alpha, reported=1 / self.n_outputs_)
+        loss, outputs = self._engine_loss(), self.n_outputs_
+        if loss.name == "half_squared_error":
+            return Objective(loss, self.alpha, reported=1 / outputs)
+        if loss.name == "poisson":
+            return Objective(
+                loss, self.alpha, row_factor=float(outputs), offset=_poisson_offset
+            )
+        return Objective(loss, self.alpha)
 
     def _labels(self, outputs: NDArray[Any]) -> NDArray[Any]:
         return outputs.ravel() if outputs.shape[1] == 1 else outputs

@@ -50,12 +50,15 @@ class Objective:
     reported : float
         What that loss is multiplied by in `loss_`: scikit-learn descends along the sum of the
         squared errors of all outputs, and reports their mean.
+    offset : function of the targets (rows, outputs), optional
+        What is added to the reported loss of each row: it depends on the targets alone.
     """
 
     loss: str | Loss
     alpha: float
     row_factor: float = 1.0
     reported: float = 1.0
+    offset: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
     def weights(self, rows: Rows) -> NDArray[Any] | None:
         """Weights (rows,) for the engine, which divides by the number of rows."""
@@ -72,7 +75,13 @@ class Objective:
             )
             for part in rows.parts()
         )
-        return self.row_factor * self.reported * total / rows.total
+        return self.row_factor * self.reported * total / rows.total + self.mean_offset(rows)
+
+    def mean_offset(self, rows: Rows) -> float:
+        """The mean of what the reported loss has besides."""
+        if self.offset is None:
+            return 0.0
+        return float(np.average(self.offset(rows.targets), weights=rows.weight))
 
     def gradients(self, trainer: Trainer, rows: Rows) -> float:
         """The reported loss of a batch with its penalty; its gradients in ``network.gradients``."""
@@ -84,7 +93,7 @@ class Objective:
         if per_weight != 1:
             network.gradients *= per_weight
         if self.reported == 1:
-            return loss
+            return loss + self.mean_offset(rows)
         squares = sum(float(np.vdot(layer.weights, layer.weights)) for layer in network.layers)
         penalty = 0.5 * self.alpha * squares / rows.total
         return self.reported * (loss - penalty) + penalty
@@ -114,7 +123,7 @@ class Epochs:
             threads = _threads.resolve(self.trainer.threads)
             with self.trainer.network.exclusive:
                 total, _ = self.trainer._train(self._data, order, self.batch_size, threads)
-            return total / len(order)
+            return total / len(order) + self.objective.mean_offset(self.rows.take(order))
         total = 0.0
         for first in range(0, len(order), self.batch_size):
             batch = self.rows.take(order[first : first + self.batch_size])
