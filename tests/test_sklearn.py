@@ -61,6 +61,12 @@ def diabetes(outputs=1):
     return x * 20, y if outputs == 1 else np.column_stack([y, y**2])
 
 
+def counts(outputs=1):
+    x, y = diabetes()
+    y = np.floor(np.exp(y))
+    return x, y if outputs == 1 else np.column_stack([y, 2 * y + 1])
+
+
 def labels():
     x, y = make_multilabel_classification(200, random_state=0)
     return x / 10, y
@@ -160,6 +166,15 @@ CASES = {
     "lbfgs, regression": (REGRESSOR, diabetes(), {"solver": "lbfgs"}),
     "lbfgs, several outputs": (REGRESSOR, diabetes(outputs=2), {"solver": "lbfgs"}),
 }
+if "loss" in neural_network.MLPRegressor().get_params():  # from scikit-learn 1.7 on
+    CASES |= {
+        "poisson": (REGRESSOR, counts(), {"loss": "poisson"}),
+        "poisson, several outputs": (
+            *(REGRESSOR, counts(outputs=2)),
+            {"loss": "poisson", "early_stopping": True},
+        ),
+        "poisson, lbfgs": (REGRESSOR, counts(), {"loss": "poisson", "solver": "lbfgs"}),
+    }
 
 
 @pytest.mark.filterwarnings("ignore:Got `batch_size`", "ignore:batch_size=1000 is larger")
@@ -632,6 +647,42 @@ def test_an_activation_for_each_layer():
     hidden, _, outputs = model.layer_outputs(x)
     np.testing.assert_allclose(hidden, np.tanh(x @ model.coefs_[0] + model.intercepts_[0]))
     np.testing.assert_array_equal(outputs, model.predict_proba(x))
+
+
+@pytest.mark.parametrize(
+    ("loss", "level"),
+    [
+        ("absolute_error", 0.5),
+        ("quantile", 0.5),
+        (ds.Loss("quantile", levels=0.9), 0.9),
+        (ds.Loss("huber", delta=1e-3), 0.5),
+    ],
+    ids=str,
+)
+def test_losses_of_downslope(loss, level, rng):
+    y = rng.exponential(size=400)
+    endless = {"n_iter_no_change": np.inf, "max_iter": 300, "learning_rate_init": 0.02}
+    model = MLPRegressor(loss, (), alpha=0, random_state=0, **endless)
+    model.fit(np.zeros((400, 1)), y)
+    assert model.predict([[0.0]]) == pytest.approx(np.quantile(y, level), abs=0.05)
+
+
+def test_losses_for_values_only():
+    x, y = diabetes()
+    with pytest.raises(ValueError, match="'hinge' is not one for values"):
+        MLPRegressor(ds.Loss("hinge")).fit(x, y)
+    with pytest.raises(ValueError, match="predicts one quantile"):
+        MLPRegressor(ds.Loss("quantile", levels=[0.1, 0.9])).fit(x, y)
+    with pytest.raises(ValueError, match="y must not be negative"):
+        MLPRegressor("poisson").fit(x, y)
+
+
+def test_rates_are_predicted():
+    x, y = counts()
+    model = MLPRegressor("poisson", random_state=0, max_iter=20).fit(x, y)
+    rates = model.predict(x)
+    np.testing.assert_allclose(rates, np.exp(model.network_.predict(x)).ravel())
+    np.testing.assert_array_equal(model.layer_outputs(x)[-1].ravel(), rates)
 
 
 def test_optimizers_of_downslope():

@@ -613,6 +613,8 @@ class BaseMLP(BaseEstimator, ABC):
             single = Network(layer.inputs, [dense], dtype=self.network_.dtype, seed=0)
             values = single.predict(values, threads=self._threads())
             outputs.append(values)
+        if self.out_activation_ == "exp":
+            outputs[-1] = np.exp(values)
         return outputs
 
     def gradients(

@@ -145,7 +145,7 @@ _REGRESSION_LOSSES = {
 
 
 def _poisson_offset(targets: NDArray[Any]) -> NDArray[Any]:
-    """What half the Poisson deviance of each row (rows, outputs) has beyond ``rate - y log rate``."""
+    """What half the Poisson deviance of a row has beyond ``rate - y log(rate)``: (rows,)."""
     return (special.xlogy(targets, targets) - targets).sum(axis=1)
 
 
@@ -432,8 +432,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ----------
     loss : {{"squared_error", "poisson", "absolute_error", "huber", "quantile"}} or Loss
         Default "squared_error", which is half the squared error.  "poisson" is half the deviance,
-        and the network gives the logarithm of what `predict` gives.  "huber" and "quantile" are as
-        in `downslope.Loss`, which takes their parameters: ``downslope.Loss("quantile", levels=0.9)``.
+        and the network gives the logarithm of what `predict` gives.  "huber" and "quantile" with
+        other parameters than the defaults: ``downslope.Loss("quantile", levels=0.9)``.
     {parameters}
 
     Attributes
@@ -601,9 +601,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         if loss.name == "half_squared_error":
             return Objective(loss, self.alpha, reported=1 / outputs)
         if loss.name == "poisson":
-            return Objective(
-                loss, self.alpha, row_factor=float(outputs), offset=_poisson_offset
-            )
+            return Objective(loss, self.alpha, row_factor=float(outputs), offset=_poisson_offset)
         return Objective(loss, self.alpha)
 
     def _labels(self, outputs: NDArray[Any]) -> NDArray[Any]:
