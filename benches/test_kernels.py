@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cases import SEED
 from downslope import _kernels
+from downslope.cases import SEED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,9 +94,9 @@ def test_loss(benchmark: BenchmarkFixture, name: str, dtype: str) -> None:
     output, delta = block(dtype), np.empty((ROWS, COLS), dtype)
     labels = name.endswith("labels")
     target = np.arange(ROWS) % COLS if labels else np.full((ROWS, COLS), 1 / COLS, dtype)
-    time_kernel(
-        benchmark, _kernels.run_loss, ISA, name, output, target, None, 1.0, np.empty(ROWS), delta
-    )
+    parameters = np.full(COLS, 0.5)  # within the bounds of every loss's
+    loss = (output, target, None, 1.0, parameters, np.empty(ROWS), delta)
+    time_kernel(benchmark, _kernels.run_loss, ISA, name, *loss)
 
 
 @pytest.mark.benchmark(group="update")

@@ -2,19 +2,14 @@
 
 Each side fits one model for each of ten seeds, in turn.  The test scores must be equal within
 noise: the mean of their differences not further from zero than twice its standard error (and a
-thousandth, where the scores are equal but for a row).  MNIST is taken from the folder that the
-environment variable DOWNSLOPE_MNIST names, with the four files of its distribution.
+thousandth, where the scores are equal but for a row).  MNIST is used if `benches.mnist` has it.
 """
 
 from __future__ import annotations
 
-import gzip
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +20,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from benches import THREADS, mnist
 from downslope.sklearn import MLPClassifier, MLPRegressor
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-    from conftest import Report
-
-SEEDS = range(10)
-MNIST = os.environ.get("DOWNSLOPE_MNIST", "")
-HEADER = ("data", "epochs", "score", "scikit-learn's", "seconds", "scikit-learn's", "ratio")
+SEEDS = 10
 
 # Rows to train on and to test with: x_train, x_test, y_train, y_test.
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -53,11 +45,11 @@ class Case:
     def make(self, kind: type, seed: int) -> Any:
         """An estimator that makes all its epochs."""
         endless = {"tol": 0.0, "n_iter_no_change": np.inf, "max_iter": self.epochs}
-        threads = {"n_jobs": 1} if kind is self.ours else {}
+        threads = {"n_jobs": THREADS} if kind is self.ours else {}
         return kind(random_state=seed, **endless, **threads, **self.parameters)
 
 
-def split(load: Callable[..., Any], dtype: str = "float64") -> Split:
+def split(load: Callable[..., Any]) -> Split:
     """A data set of scikit-learn's, scaled by its training rows."""
     x, y = load(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.3, random_state=0)
@@ -72,18 +64,10 @@ def diabetes() -> Split:
     return x_train, x_test, (y_train - mean) / deviation, (y_test - mean) / deviation
 
 
-def mnist() -> Split:
-    """The files' own split, in float32 from 0 to 1."""
-
-    def read(name: str, header: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress(Path(MNIST, name).read_bytes()), np.uint8, -1, header)
-
-    images = [
-        (read(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 784) / 255).astype("float32")
-        for part in ("train", "t10k")
-    ]
-    labels = [read(f"{part}-labels-idx1-ubyte.gz", 8) for part in ("train", "t10k")]
-    return images[0], images[1], labels[0], labels[1]
+def images() -> Split:
+    """MNIST's own split, in float32."""
+    train, test = mnist.load()
+    return train.x, test.x, train.y, test.y
 
 
 CLASSIFIERS = (MLPClassifier, neural_network.MLPClassifier)
@@ -114,14 +98,14 @@ CASES = {
         epochs=50,
         parameters={"hidden_layer_sizes": (32, 16), "batch_size": 16, "alpha": 0.1},
     ),
-    "MNIST, 100 units": Case(mnist, *CLASSIFIERS, epochs=2, parameters={"batch_size": 128}),
+    "MNIST, 100 units": Case(images, *CLASSIFIERS, epochs=2, parameters={"batch_size": 128}),
 }
 
 
-@pytest.mark.benchmark(group="scikit-learn")
+@pytest.mark.benchmark(group="estimators")
 @pytest.mark.parametrize("name", CASES)
-def test_estimators(benchmark: BenchmarkFixture, report: Report, name: str) -> None:
-    if name.startswith("MNIST") and not MNIST:
+def test_estimators(benchmark: BenchmarkFixture, record: Callable[..., None], name: str) -> None:
+    if name.startswith("MNIST") and not mnist.FOLDER:
         pytest.skip("DOWNSLOPE_MNIST does not name a folder with MNIST")
     case = CASES[name]
     x_train, x_test, y_train, y_test = case.load()
@@ -139,19 +123,20 @@ def test_estimators(benchmark: BenchmarkFixture, report: Report, name: str) -> N
         scores[kind].append(model.score(x_test, y_test))
 
     benchmark.pedantic(
-        lambda: fit(case.ours), setup=lambda: fit(case.theirs), rounds=len(SEEDS), warmup_rounds=0
+        lambda: fit(case.ours), setup=lambda: fit(case.theirs), rounds=SEEDS, warmup_rounds=0
     )
     if benchmark.disabled:
         return
     differences = np.subtract(scores[case.ours], scores[case.theirs])
     noise = 2 * differences.std(ddof=1) / np.sqrt(len(differences))
     assert abs(differences.mean()) <= max(noise, 1e-3), differences
-    ratio = median(np.divide(seconds[case.theirs], seconds[case.ours]))
-    row = (name, str(case.epochs), *map(spread, (scores[case.ours], scores[case.theirs])))
-    times = (f"{median(seconds[kind]):.3f}" for kind in (case.ours, case.theirs))
-    report.add_row("Estimators, ten seeds each", HEADER, (*row, *times, f"{ratio:.1f}"))
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+    record(
+        "estimator",
+        data=name,
+        dtype=str(x_train.dtype),
+        epochs=case.epochs,
+        scores=scores[case.ours],
+        peer_scores=scores[case.theirs],
+        ours=seconds[case.ours],
+        theirs=seconds[case.theirs],
+    )

@@ -27,26 +27,43 @@
  * reads: what the derivative is computed from, the activation's INPUT (then the engine keeps the
  * net inputs of the forward pass) or its OUTPUT.
  * shape: ELEMENT by element (can be an epilogue of a product), or the whole ROW at once. */
-#define DS_ACTIVATIONS(X)       \
-  X(identity, OUTPUT, ELEMENT)  \
-  X(sigmoid, OUTPUT, ELEMENT)   \
-  X(tanh, OUTPUT, ELEMENT)      \
-  X(relu, OUTPUT, ELEMENT)      \
-  X(leaky_relu, INPUT, ELEMENT) \
-  X(elu, INPUT, ELEMENT)        \
-  X(gelu, INPUT, ELEMENT)       \
-  X(silu, INPUT, ELEMENT)       \
-  X(softplus, OUTPUT, ELEMENT)  \
-  X(softmax, OUTPUT, ROW)
+#define DS_ACTIVATIONS(X)          \
+  X(identity, OUTPUT, ELEMENT)     \
+  X(sigmoid, OUTPUT, ELEMENT)      \
+  X(hard_sigmoid, OUTPUT, ELEMENT) \
+  X(tanh, OUTPUT, ELEMENT)         \
+  X(hard_tanh, OUTPUT, ELEMENT)    \
+  X(softsign, OUTPUT, ELEMENT)     \
+  X(relu, OUTPUT, ELEMENT)         \
+  X(relu6, OUTPUT, ELEMENT)        \
+  X(leaky_relu, INPUT, ELEMENT)    \
+  X(elu, INPUT, ELEMENT)           \
+  X(selu, OUTPUT, ELEMENT)         \
+  X(celu, OUTPUT, ELEMENT)         \
+  X(gelu, INPUT, ELEMENT)          \
+  X(gelu_tanh, INPUT, ELEMENT)     \
+  X(silu, INPUT, ELEMENT)          \
+  X(mish, INPUT, ELEMENT)          \
+  X(softplus, OUTPUT, ELEMENT)     \
+  X(softmax, OUTPUT, ROW)          \
+  X(log_softmax, OUTPUT, ROW)
 
 /* X(name, output, targets).
  * output: the activation whose net input the loss reads, giving the delta of the net input itself
  * (`none`: the loss reads the network's outputs and gives dE/doutput).
- * targets: DENSE (rows, outputs) real, or LABELS (rows,) int64. */
+ * targets: DENSE (rows, outputs) real, HALF (rows, outputs / 2) real, or LABELS (rows,) int64. */
 #define DS_LOSSES(X)                      \
   X(half_squared_error, none, DENSE)      \
   X(mse, none, DENSE)                     \
+  X(mae, none, DENSE)                     \
+  X(huber, none, DENSE)                   \
+  X(log_cosh, none, DENSE)                \
+  X(quantile, none, DENSE)                \
+  X(poisson, none, DENSE)                 \
+  X(gaussian_nll, none, HALF)             \
+  X(hinge, none, DENSE)                   \
   X(binary_cross_entropy, sigmoid, DENSE) \
+  X(binary_focal, sigmoid, DENSE)         \
   X(cross_entropy, softmax, DENSE)        \
   X(cross_entropy_labels, softmax, LABELS)
 
@@ -75,7 +92,7 @@
 
 enum { DS_READS_INPUT, DS_READS_OUTPUT };
 enum { DS_SHAPE_ELEMENT, DS_SHAPE_ROW };
-enum { DS_TARGETS_DENSE, DS_TARGETS_LABELS };
+enum { DS_TARGETS_DENSE, DS_TARGETS_HALF, DS_TARGETS_LABELS };
 
 #define DS_ENUM_ACTIVATION(name, reads, shape) DS_ACTIVATION_##name,
 #define DS_ENUM_LOSS(name, output, targets) DS_LOSS_##name,
@@ -138,12 +155,14 @@ typedef void (*ds_derivative_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_r
 
 /* The loss of each row and its gradient, in one pass.
  * output (rows, cols): net inputs or outputs, as the list above says.
- * target: (rows, cols) real, or (rows,) int64 with stride 1.
+ * target: (rows, cols) or (rows, cols / 2) real, or (rows,) int64 with stride 1.
  * weight: (rows,) real, or NULL for one each.
+ * parameters: the loss's own, as losses.c says at each; NULL if it has none.
  * row_loss (rows,): weight * loss of the row, in float64; delta (rows, cols), if its data is not NULL:
  * scale * weight * gradient.  delta is another block than output. */
 typedef void (*ds_loss_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output, ds_rows target,
-                           const void *weight, double scale, double *row_loss, ds_rows delta);
+                           const void *weight, double scale, const double *parameters,
+                           double *row_loss, ds_rows delta);
 
 /* The coefficients (DS_MAX_COEFFICIENTS real) of step number `step` (1, 2, ...) from the
  * hyper-parameters, computed in float64; hyper[0] is the learning rate. */
@@ -283,5 +302,12 @@ void ds_random_normal(uint64_t seed, uint64_t stream, ptrdiff_t n, double *out);
 void ds_random_integers(uint64_t seed, uint64_t stream, int64_t bound, ptrdiff_t n, int64_t *out);
 /* A random order of 0 .. n - 1. */
 void ds_random_permutation(uint64_t seed, uint64_t stream, ptrdiff_t n, int64_t *out);
+
+/* ---- Orthonormal columns (orthogonal.c) ---- */
+
+/* One step of a Gram-Schmidt process on a (rows, cols), row-major, rows >= cols: column `column`
+ * gets length 1, and all columns after it become orthogonal to it.  work: (cols,). */
+void ds_orthogonalize_column(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t column, double *a,
+                             double *work);
 
 #endif

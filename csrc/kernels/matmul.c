@@ -122,9 +122,11 @@ TILES_6(TILE, 2)
 static const tile_fn tiles[TILE_VECTORS][TILE_ROWS][2] = {{TILES_12(PAIR, 1)}, {TILES_6(PAIR, 2)}};
 #endif
 
-/* Sizes of the blocks: DEPTH_BLOCK of a strip of b takes half of a first-level cache of 32 kB, and
- * with ROW_BLOCK rows of a stays in the second level. */
-enum { DEPTH_BLOCK = 16384 / (STRIP * (int)sizeof(real)), ROW_BLOCK = 192 };
+/* Sizes of the blocks.  DEPTH_BLOCK of a strip of b takes half of a first-level cache of 32 kB, or
+ * all of it where a strip has rows of more than a cache line: a tile then does so much with each row
+ * that the second level keeps up.  With ROW_BLOCK rows of a the block stays in the second level. */
+enum { STRIP_BYTES = STRIP * (int)sizeof(real), ROW_BLOCK = 192 };
+enum { DEPTH_BLOCK = (STRIP_BYTES > 64 ? 32768 : 16384) / STRIP_BYTES };
 /* b is copied when its part spans more than this many elements (a first-level cache full) ... */
 enum { FAR_APART = 32768 / (int)sizeof(real) };
 /* ... and is used by enough rows to be worth it. */

@@ -7,7 +7,7 @@
   void DS_NAME(derivative_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, ds_rows, double);
 #define DECLARE_LOSS(name, output, targets)                                               \
   void DS_NAME(loss_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, const void *, double, \
-                            double *, ds_rows);
+                            const double *, double *, ds_rows);
 #define DECLARE_OPTIMIZER(name, states)                                                       \
   void DS_NAME(prepare_##name)(const double *, int64_t, void *);                              \
   int DS_NAME(update_##name)(ptrdiff_t, ptrdiff_t, ds_rows, void *, void *const *, ptrdiff_t, \

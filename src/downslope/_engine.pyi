@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 STATUS_OK: int
 STATUS_LOSS_NOT_FINITE: int
 STATUS_OVERFLOW: int
+PHASES: tuple[str, ...]
 
 # Of the plan's float type, float32 or float64.
 _Real = NDArray[Any]
@@ -64,8 +65,11 @@ def backward(
     accumulate: bool,
 ) -> None: ...
 def evaluate(
-    plan: Plan, parameters: _Real, data: Dataset, loss: int, ws: Workspace, threads: int
+    plan: Plan, parameters: _Real, data: Dataset, loss: Loss, ws: Workspace, threads: int
 ) -> float: ...
+
+class Loss:
+    def __init__(self, code: int, parameters: NDArray[np.float64]) -> None: ...
 
 class Dataset:
     def __init__(
@@ -78,6 +82,8 @@ class Dataset:
     @property
     def has_labels(self) -> bool: ...
     def take(self, rows: NDArray[np.int64]) -> Dataset: ...
+
+def ready_dataset(plan: Plan, x: object, y: object) -> Dataset | None: ...
 
 class Descent:
     steps: int
@@ -113,7 +119,7 @@ class Descent:
     def train(
         self,
         data: Dataset,
-        loss: int,
+        loss: Loss,
         order: NDArray[np.int64] | None,
         batch_rows: int,
         threads: int,
@@ -122,5 +128,14 @@ class Descent:
         seconds: float = ...,
         learning_rates: NDArray[np.float64] | None = None,
     ) -> tuple[int, float, int]: ...
-    def compute_gradients(self, data: Dataset, loss: int, threads: int) -> tuple[int, float]: ...
+    def time_phases(
+        self,
+        data: Dataset,
+        loss: Loss,
+        order: NDArray[np.int64],
+        batch_rows: int,
+        threads: int,
+        steps: int,
+    ) -> dict[str, float]: ...
+    def compute_gradients(self, data: Dataset, loss: Loss, threads: int) -> tuple[int, float]: ...
     def update(self) -> int: ...

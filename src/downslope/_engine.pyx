@@ -37,7 +37,8 @@ from downslope._kernels cimport (
     DS_MAX_STATES,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
     ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
+    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel,
+    ready_rows, rows_of, vector_of)
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -293,6 +294,7 @@ cdef struct RowsTask:
     Py_ssize_t rows, itemsize
     ds_rows z, y, delta
     int loss
+    const double *loss_parameters
     ds_rows target
     const char *weight
     double scale
@@ -325,8 +327,8 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
         weight = task.weight + first * task.itemsize
     task.kernels.losses[task.loss](
         end - first, task.layer.outputs, _rows_from(task.y, first, task.itemsize),
-        _rows_from(task.target, first, target_size), weight, task.scale, task.row_loss + first,
-        _rows_from(task.delta, first, task.itemsize))
+        _rows_from(task.target, first, target_size), weight, task.scale, task.loss_parameters,
+        task.row_loss + first, _rows_from(task.delta, first, task.itemsize))
 
 
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
@@ -645,8 +647,23 @@ cdef int _backward(
 # ---- Loss ----
 
 
+cdef class Loss:
+    """A loss as the engine sees it: a kernel and its parameters.  Never changed."""
+
+    cdef int code
+    cdef bint reads_outputs     # else the net input of the last layer
+    cdef const double *parameters
+    cdef object _held
+
+    def __init__(self, int code, const double[::1] parameters):
+        self.code, self._held = code, parameters
+        self.reads_outputs = loss_output(code) == DS_ACTIVATION_none
+        if parameters.shape[0] > 0:
+            self.parameters = &parameters[0]
+
+
 cdef double _loss(
-    Plan plan, Workspace ws, Py_ssize_t rows, int loss, ds_rows target, const char *weight,
+    Plan plan, Workspace ws, Py_ssize_t rows, Loss loss, ds_rows target, const char *weight,
     double scale, ds_rows delta, int threads,
 ) noexcept nogil:
     """The sum of the rows' losses, in order; with data in `delta`, it becomes scale times the
@@ -655,12 +672,13 @@ cdef double _loss(
     cdef Layer *layer = &plan.layers[last]
     cdef RowsTask task = _rows_task(plan, ws, last, rows)
     cdef double total = 0
-    task.loss, task.target, task.weight, task.scale = loss, target, weight, scale
+    task.loss, task.loss_parameters = loss.code, loss.parameters
+    task.target, task.weight, task.scale = target, weight, scale
     task.row_loss, task.delta = ws.row_loss, delta
     _run_rows(_loss_part, &task, threads)
     for i in range(rows):
         total += ws.row_loss[i]
-    if (delta.data != NULL and loss_output(loss) == DS_ACTIVATION_none
+    if (delta.data != NULL and loss.reads_outputs
             and layer.activation != DS_ACTIVATION_identity):
         _run_rows(_derivative_part, &task, threads)
     return total
@@ -701,9 +719,11 @@ cdef void _add_penalties(Plan plan, const Step *step) noexcept nogil:
 # ---- From Python's arrays ----
 
 
-cdef inline ds_rows _matrix(Plan plan, object array, bint writable=False) except *:
+cdef inline ds_rows _matrix(
+    Plan plan, object array, Py_ssize_t *rows, bint writable=False
+) except *:
     """The rows of a 2-d array of the plan's type whose columns are contiguous."""
-    return rows_of(array, plan.float_bits, writable)
+    return rows_of(array, plan.float_bits, writable, rows)
 
 
 cdef inline char *_vector(Plan plan, object array, bint writable=False) except? NULL:
@@ -714,8 +734,8 @@ cdef inline char *_vector(Plan plan, object array, bint writable=False) except? 
 def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """out (rows, outputs) = the network's outputs for x (rows, inputs), block after block."""
     cdef const char *p = _vector(plan, parameters)
-    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
-    cdef Py_ssize_t block, first, rows, n = x.shape[0], last = plan.n_layers - 1
+    cdef Py_ssize_t block, first, rows, n, last = plan.n_layers - 1
+    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef ds_rows own = ws.y[last]
     cdef Watch watch = _new_watch()
     cdef int status = OK
@@ -735,8 +755,8 @@ def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
 def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """A forward pass that keeps what `backward` needs in a training workspace, x among it."""
     cdef const char *p = _vector(plan, parameters)
-    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
-    cdef Py_ssize_t n = x.shape[0]
+    cdef Py_ssize_t n
+    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef Watch watch = _new_watch()
     cdef int status
     with nogil:
@@ -750,8 +770,8 @@ def backward(
     Plan plan, parameters, d_out, gradients, d_x, Workspace ws, int threads, bint accumulate
 ) -> None:
     """From dE/doutputs (rows, outputs) of the last `forward` to all gradients and dE/dx."""
-    cdef ds_rows source = _matrix(plan, d_out), target = _matrix(plan, d_x, writable=True)
-    cdef Py_ssize_t n = d_out.shape[0], last = plan.n_layers - 1
+    cdef Py_ssize_t n, last = plan.n_layers - 1
+    cdef ds_rows source = _matrix(plan, d_out, &n), target = _matrix(plan, d_x, &n, writable=True)
     cdef Watch watch = _new_watch()
     cdef Step step
     cdef RowsTask task
@@ -784,25 +804,26 @@ cdef void _copy_rows(
 
 
 cdef class Dataset:
-    """Rows to train or evaluate on: x (n, inputs), targets (n, outputs) or labels (n,), weights
+    """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
     (n,) or None, of the plan's type.  Holds the arrays; copies nothing."""
 
     cdef readonly Py_ssize_t rows
     cdef readonly object arrays
     cdef Plan _plan
     cdef ds_rows x, y
+    cdef Py_ssize_t target_width    # columns of y, or one label
     cdef const int64_t *labels
     cdef const char *weight
 
     def __init__(self, Plan plan, x, y, weight):
         cdef const int64_t[::1] labels
-        self.rows, self.arrays = x.shape[0], (x, y, weight)
-        self.x = _matrix(plan, x)
+        self.arrays = (x, y, weight)
+        self.x = _matrix(plan, x, &self.rows)
         if y.ndim == 1:
             labels = y
-            self.labels = &labels[0]
+            self.labels, self.target_width = &labels[0], 1
         else:
-            self.y = _matrix(plan, y)
+            self.y, self.target_width = _matrix(plan, y, &self.rows), y.shape[1]
         self.weight = _vector(plan, weight)
         self._plan = plan
 
@@ -814,6 +835,18 @@ cdef class Dataset:
     def take(self, rows) -> Dataset:
         """A data set of some rows, copied."""
         return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
+
+
+def ready_dataset(Plan plan, x, y):
+    """A data set of two float arrays if the engine takes both as they are, or None."""
+    cdef Dataset data = Dataset.__new__(Dataset)
+    cdef Py_ssize_t targets = 0
+    if not (ready_rows(x, plan.float_bits, plan.inputs, &data.rows, &data.x)
+            and ready_rows(y, plan.float_bits, plan.outputs, &targets, &data.y)
+            and targets == data.rows > 0):
+        return None
+    data.arrays, data._plan, data.target_width = (x, y, None), plan, plan.outputs
+    return data
 
 
 # Some rows of a data set: in place, or gathered into the workspace.
@@ -847,19 +880,19 @@ cdef Batch _batch(
     _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x)
     if labels:
         batch.target = _column(ws.batch_labels)
-    _copy_rows(y, order, rows, 1 if labels else plan.outputs, y_size, batch.target)
+    _copy_rows(y, order, rows, data.target_width, y_size, batch.target)
     if weight.data != NULL:
         batch.weight = ws.batch_weight
         _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight))
     return batch
 
 
-def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int threads) -> float:
+def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
     """The sum of the rows' losses."""
     cdef const char *p = _vector(plan, parameters)
     cdef Py_ssize_t block, first, rows
     cdef Watch watch = _new_watch()
-    cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+    cdef bint activate = loss.reads_outputs
     cdef Batch batch
     cdef ds_rows no_delta
     cdef double total = 0
@@ -882,7 +915,7 @@ def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int th
 
 
 cdef double _row_gradients(
-    Plan plan, const char *parameters, Dataset data, int loss, Py_ssize_t row, Workspace ws
+    Plan plan, const char *parameters, Dataset data, Loss loss, Py_ssize_t row, Workspace ws
 ) noexcept nogil:
     """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are,
     unless the loss is not finite.  The same bits as a batch of one gives on the long way, without
@@ -897,7 +930,7 @@ cdef double _row_gradients(
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         activate = layer.activation != DS_ACTIVATION_identity and (
-            l < last or loss_output(loss) == DS_ACTIVATION_none)
+            l < last or loss.reads_outputs)
         z = ws.z[l] if activate and layer.reads_input else ws.y[l]
         kernels.row_product(layer.inputs, layer.outputs, x.data,
                             _at(parameters, layer.weights, plan), layer.outputs,
@@ -907,7 +940,8 @@ cdef double _row_gradients(
         x = ws.y[l]
 
     delta = ws.delta(last)
-    kernels.losses[loss](1, plan.outputs, x, batch.target, batch.weight, 1, &row_loss, delta)
+    kernels.losses[loss.code](1, plan.outputs, x, batch.target, batch.weight, 1, loss.parameters,
+                              &row_loss, delta)
     if not isfinite(row_loss):
         return row_loss
     if activate:
@@ -932,6 +966,16 @@ cdef double _row_gradients(
 
 
 # ---- Descent ----
+
+
+PHASES = ("gather", "forward", "loss", "delta", "gradient", "update")
+
+
+cdef double _lap(double *phase, double since) noexcept nogil:
+    """Add the time since then to a phase; returns the time now."""
+    cdef double now = _now()
+    phase[0] += now - since
+    return now
 
 
 cdef class Descent:
@@ -1116,7 +1160,7 @@ cdef class Descent:
             self.plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, gradients)
 
     cdef int step(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
@@ -1131,12 +1175,12 @@ cdef class Descent:
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         Step *step, int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """The gradients of one mini-batch, block by block; used up on the way by a fused step."""
         cdef Py_ssize_t blocks = _blocks(rows, self.ws.rows), b, begin, count
-        cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+        cdef bint activate = loss.reads_outputs
         cdef Batch batch
         cdef ds_rows no_input_gradient
         cdef double block_loss
@@ -1164,7 +1208,7 @@ cdef class Descent:
         return OK
 
     cdef int single_step(
-        self, Dataset data, int loss, Py_ssize_t row, double *total
+        self, Dataset data, Loss loss, Py_ssize_t row, double *total
     ) noexcept nogil:
         """A step on one row of a small network."""
         cdef ds_rows gradients
@@ -1178,7 +1222,7 @@ cdef class Descent:
         return self.finish(&step)
 
     def train(
-        self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
         Py_ssize_t batch=0, double total=0, double seconds=INFINITY,
         const double[::1] learning_rates=None,
     ) -> tuple[int, float, int]:
@@ -1210,7 +1254,59 @@ cdef class Descent:
                     break
         return _propagate(status), total, batch
 
-    def compute_gradients(self, Dataset data, int loss, int threads) -> tuple[int, float]:
+    def time_phases(
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        int steps,
+    ) -> dict[str, float]:
+        """Seconds of a step on the first `batch_rows` rows of the order, by phase: the mean over so
+        many steps, with a clock between the phases.  The gradient is stored and the update made
+        after it, because inside a product no clock can tell them apart: call keep_gradients
+        before."""
+        cdef Py_ssize_t last = self.plan.n_layers - 1, blocks, b, begin, count, l, _
+        cdef bint activate = loss.reads_outputs
+        cdef double clock
+        cdef double[6] phases
+        cdef Watch watch = _new_watch()
+        cdef Batch batch
+        cdef Step step
+        if self._gradients == NULL:
+            raise RuntimeError("phases keep their gradients: call keep_gradients")
+        watch.enabled = False
+        phases[:] = [0, 0, 0, 0, 0, 0]
+        self.reserve(batch_rows)
+        blocks = _blocks(batch_rows, self.ws.rows)
+        with nogil:
+            for _ in range(steps):
+                step = self.begin(False, batch_rows)
+                for b in range(blocks):
+                    begin = batch_rows * b // blocks
+                    count = batch_rows * (b + 1) // blocks - begin
+                    step.accumulate = b > 0
+                    clock = _now()
+                    batch = _batch(self.plan, data, &order[0], begin, count, self.ws)
+                    clock = _lap(&phases[0], clock)
+                    _forward(self.plan, self._parameters, batch.x, count, self.ws, activate,
+                             threads, &watch)
+                    clock = _lap(&phases[1], clock)
+                    _loss(self.plan, self.ws, count, loss, batch.target, batch.weight,
+                          1.0 / batch_rows, self.ws.delta(last), threads)
+                    clock = _lap(&phases[2], clock)
+                    for l in range(last, -1, -1):
+                        if l > 0:
+                            _delta(self.plan, l, self._parameters, self.ws.delta(l), count,
+                                   self.ws, self.ws.delta(l - 1), threads)
+                            clock = _lap(&phases[3], clock)
+                        _weight_gradient(
+                            self.plan, &self.plan.layers[l], self.ws.y[l - 1] if l > 0 else batch.x,
+                            self.ws.delta(l), count, &step, threads)
+                        _bias_gradient(self.plan, &self.plan.layers[l], self.ws.delta(l), count,
+                                       self.ws, &step)
+                        clock = _lap(&phases[4], clock)
+                self.finish(&step)
+                clock = _lap(&phases[5], clock)
+        return {name: phases[i] / steps for i, name in enumerate(PHASES)}
+
+    def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
         cdef Watch watch = _new_watch()
         cdef Step step = self.begin(False, data.rows)

@@ -49,7 +49,7 @@ cdef extern from "downslope.h" nogil:
         double alpha) noexcept nogil
     ctypedef void (*ds_loss_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows output, ds_rows target, const void *weight,
-        double scale, double *row_loss, ds_rows delta) noexcept nogil
+        double scale, const double *parameters, double *row_loss, ds_rows delta) noexcept nogil
     ctypedef void (*ds_prepare_fn)(
         const double *hyper, int64_t step, void *coefficients) noexcept nogil
     ctypedef int (*ds_update_fn)(
@@ -154,5 +154,9 @@ cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil
 
 # The elements of an array, from the buffer protocol: quicker than a typed memoryview where an array
 # is looked at once per call.  The array must outlive the pointer.
-cdef ds_rows rows_of(object array, int float_bits, bint writable) except *
+cdef ds_rows rows_of(object array, int float_bits, bint writable, Py_ssize_t *rows) except *
 cdef char *vector_of(object array, int float_bits, bint writable) except? NULL
+
+# Whether a float array is what the engine takes as it is (see `is_ready`), and its rows if so.
+cdef bint ready_rows(
+    object array, int float_bits, Py_ssize_t columns, Py_ssize_t *rows, ds_rows *block) except -1

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from downslope._own_loss import LossFunction
 from downslope._validate import as_number
 from downslope.layers import Dense
 from downslope.losses import Loss
@@ -57,7 +58,7 @@ def check_gradients(
     X: ArrayLike,
     y: ArrayLike,
     *,
-    loss: str | Loss = "mse",
+    loss: str | Loss | LossFunction = "mse",
     sample_weight: ArrayLike | None = None,
     step: float = 1e-3,
     tolerance: float = 1e-7,
@@ -72,7 +73,8 @@ def check_gradients(
     network : Network
     X : array (rows, inputs)
     y : array (rows, outputs), or (rows,) for one output or for class labels
-    loss : str, default "mse"
+    loss : str, Loss or function, default "mse"
+        See `Network.fit`.
     sample_weight : array (rows,), optional
     step : float, default 1e-3
         Of the differences, for parameters up to 1; it grows with larger ones.

@@ -33,8 +33,9 @@ class Dense:
         See `Activation`.
     weights : str, Initializer or array (inputs, outputs), default "auto"
         Initial weights: a name (``zeros``, ``uniform``, ``normal``, ``glorot_uniform``,
-        ``glorot_normal``, ``he_uniform``, ``he_normal``), an `Initializer`, or the values.
-        ``"auto"`` is ``he_normal`` for relu and its kin, ``glorot_uniform`` for the others.
+        ``glorot_normal``, ``he_uniform``, ``he_normal``, ``lecun_uniform``, ``lecun_normal``,
+        ``orthogonal``), an `Initializer`, or the values.  ``"auto"`` is ``he_normal`` for relu and
+        its kin, ``lecun_normal`` for selu, ``glorot_uniform`` for the others.
     bias : float or array (outputs,), default 0.0
         Initial bias; a number when it is shared.
     use_bias : bool, default True

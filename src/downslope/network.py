@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _kernels, _plan, _threads
+from downslope import _engine, _kernels, _own_loss, _plan, _threads
 from downslope._exclusive import Exclusive
 from downslope._memory import aligned_zeros
-from downslope._validate import as_count, as_float_type, as_rows, as_targets, as_weights
+from downslope._own_loss import LossFunction, Rows
+from downslope._validate import (
+    LOOK_SIZE,
+    as_any_targets,
+    as_count,
+    as_float_type,
+    as_rows,
+    as_targets,
+    as_weights,
+)
 from downslope.activations import Activation
 from downslope.initializers import Initializer
 from downslope.layers import TRAINING_OPTIONS, Dense, Layer
@@ -298,7 +307,7 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss = "mse",
+        loss: str | Loss | LossFunction = "mse",
         sample_weight: ArrayLike | None = None,
         threads: int | None = None,
     ) -> float:
@@ -308,7 +317,7 @@ class Network:
         ----------
         X : array (rows, inputs)
         y : array (rows, outputs), or (rows,) for one output or for class labels
-        loss : str, default "mse"
+        loss : str, Loss or function, default "mse"
             See `fit`.
         sample_weight : array (rows,), optional
             The result is ``sum(weight * loss) / rows``.
@@ -340,7 +349,7 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss = "mse",
+        loss: str | Loss | LossFunction = "mse",
         optimizer: str | Optimizer | LBFGS = "sgd",
         epochs: int = 1,
         batch_size: int | None = 32,
@@ -360,9 +369,13 @@ class Network:
         ----------
         X : array (rows, inputs)
         y : array (rows, outputs), or (rows,) for one output or for class labels
-        loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}
-            Default "mse".  ``binary_cross_entropy`` needs ``output="sigmoid"``; ``cross_entropy``
-            needs ``output="softmax"`` and takes labels (rows,) or probabilities (rows, outputs).
+        loss : str, Loss or function, default "mse"
+            A name, as in `Loss`, which also takes parameters.  ``binary_cross_entropy`` needs
+            ``output="sigmoid"``; ``cross_entropy`` needs ``output="softmax"`` and takes labels
+            (rows,) or probabilities (rows, outputs).  Or a function of the outputs (rows, outputs)
+            and the targets of a batch that returns a tuple: the losses (rows,) or their mean, and
+            the gradient (rows, outputs) of the mean by the outputs.  The targets reach it as they
+            are, whatever they mean.  A function is called once per batch, on a slower path.
         optimizer : str, Optimizer or LBFGS, default "sgd"
             ``"sgd"``, ``"adam"``, ``"adamw"``, ``"nadam"``, ``"radam"``, ``"adagrad"``,
             ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its
@@ -457,43 +470,60 @@ callbacks, on_divergence, threads, verbose
 
     # ---- For the trainer ----
 
-    def checked_loss(self, loss: str | Loss) -> Loss:
-        """The loss, if it goes with this network's last activation."""
+    def checked_loss(self, loss: str | Loss | LossFunction) -> Loss | LossFunction:
+        """The loss, if it goes with this network's outputs."""
+        if callable(loss):
+            return loss
         chosen = as_loss(loss)
-        last = self.layers[-1].activation.name
-        if chosen.output is not None and last != chosen.output:
+        kind, last = chosen.kind, self.layers[-1].activation.name
+        if kind.outputs and last not in kind.outputs:
             raise ValueError(
-                f"loss {chosen.name!r} needs a network with output={chosen.output!r}; "
-                f"this one has {last!r}"
+                f"loss {chosen.name!r} needs a network with "
+                f"output={' or '.join(map(repr, kind.outputs))}; this one has {last!r}"
             )
+        if self.outputs % kind.outputs_per_target:
+            raise ValueError(
+                f"loss {chosen.name!r} needs {kind.outputs_per_target} outputs for each target; "
+                f"this network has {self.outputs}"
+            )
+        chosen.kernel_parameters(self.outputs)
         return chosen
 
     def dataset(
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: Loss,
+        loss: Loss | LossFunction,
         sample_weight: ArrayLike | None,
         suffix: str = "",
-    ) -> _engine.Dataset:
-        """Checked rows, targets and weights, as the engine takes them."""
+    ) -> _engine.Dataset | Rows:
+        """Checked rows, targets and weights, as the engine takes them; or a function."""
+        takes_any = isinstance(loss, Loss) and loss.kind.takes_any
+        if takes_any and sample_weight is None and _are_plain(X, y, self.dtype):
+            ready = _engine.ready_dataset(self._engine_plan, X, y)
+            if ready is not None:
+                return ready  # the usual case of a single step, quickly
         x = _some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
-        return _engine.Dataset(
-            self._engine_plan,
-            x,
-            as_targets("y" + suffix, y, len(x), self.outputs, loss, self.dtype),
-            as_weights(sample_weight, len(x), self.dtype),
-        )
+        weight = as_weights(sample_weight, len(x), self.dtype)
+        if not isinstance(loss, Loss):
+            return Rows(loss, x, as_any_targets("y" + suffix, y, len(x)), weight)
+        targets = as_targets("y" + suffix, y, len(x), self.outputs, loss, self.dtype)
+        return _engine.Dataset(self._engine_plan, x, targets, weight)
 
-    def mean_loss(self, data: _engine.Dataset, loss: Loss, threads: int) -> float:
-        """The mean loss over the rows of a data set."""
+    def mean_loss(
+        self, data: _engine.Dataset | Rows, loss: Loss | LossFunction, threads: int
+    ) -> float:
+        """The mean loss over the rows of a data set that `dataset` made for this loss."""
+        if isinstance(data, Rows):
+            return _own_loss.mean_loss(self, data, threads)
+        assert isinstance(loss, Loss)
         workspace = self._take_workspace()
         try:
             total = _engine.evaluate(
                 self._engine_plan,
                 self._parameters,
                 data,
-                loss_code(loss, data),
+                _plan.make_losses(loss, self.outputs)[data.has_labels],
                 workspace,
                 threads,
             )
@@ -526,7 +556,7 @@ callbacks, on_divergence, threads, verbose
             raise ValueError("out is read-only; give an array that can be written to")
         if not out.flags.c_contiguous or not out.flags.aligned:
             raise ValueError("out must be C-contiguous; give numpy.empty(shape, dtype)")
-        if np.may_share_memory(out, x) or np.may_share_memory(out, self._parameters):
+        if _kernels.overlap(out, x) or _kernels.overlap(out, self._parameters):
             raise ValueError("out overlaps X or the network's parameters; give memory of its own")
         return out
 
@@ -620,11 +650,6 @@ def from_file(
         raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
     network.metadata = metadata
     return network
-
-
-def loss_code(loss: Loss, data: _engine.Dataset) -> int:
-    """The kernel of a loss for the targets of a data set: dense ones or labels."""
-    return _kernels.LOSSES[(data.has_labels and loss.label_kernel) or loss.name]
 
 
 def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
@@ -758,6 +783,15 @@ def _as_seed(seed: Any) -> int:
     if value >= 1 << 64:
         raise ValueError(f"seed must be below 2**64; got {seed!r}")
     return value
+
+
+def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:
+    """Whether both are small enough arrays of the float type, to be looked at in one go."""
+    return (
+        type(X) is type(y) is np.ndarray
+        and X.dtype is y.dtype is dtype
+        and X.size + y.size <= LOOK_SIZE
+    )
 
 
 def _some_rows(name: str, array: NDArray[Any]) -> NDArray[Any]:

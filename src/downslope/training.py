@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _kernels, _lbfgs, _plan, _threads
+from downslope import _engine, _kernels, _lbfgs, _own_loss, _plan, _threads
 from downslope._memory import aligned_zeros
+from downslope._own_loss import LossFunction, Rows
 from downslope._validate import as_count, as_number, choose
 from downslope.callbacks import Callback, Checkpoint, Progress
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
 from downslope.losses import Loss
-from downslope.network import Network, loss_code
+from downslope.network import Network
 from downslope.optimizers import LBFGS, SGD, Optimizer, as_optimizer
 
 SAMPLINGS = ("without_replacement", "with_replacement")
@@ -73,8 +74,8 @@ class Trainer:
     ----------
     network : Network
         Trained in place.
-    loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}, default "mse"
-        See `fit`.
+    loss : str, Loss or function, default "mse"
+        See `Network.fit`.
     optimizer : str, Optimizer or LBFGS, default "sgd"
     threads : int, optional
         At most so many; see `set_num_threads`.
@@ -116,7 +117,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        loss: str | Loss = "mse",
+        loss: str | Loss | LossFunction = "mse",
         optimizer: str | Optimizer | LBFGS = "sgd",
         *,
         threads: int | None = None,
@@ -125,6 +126,8 @@ class Trainer:
             raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
         self.network = network
         self.loss = network.checked_loss(loss)
+        if isinstance(self.loss, Loss):
+            self._losses = _plan.make_losses(self.loss, network.outputs)
         self.optimizer = as_optimizer(optimizer)
         self.threads = threads if threads is None else as_count("threads", threads)
         self.epoch = self.target_epoch = 0
@@ -185,8 +188,12 @@ class Trainer:
         """
         self._refuse_lbfgs("step()")
         data = self.network.dataset(X, y, self.loss, sample_weight)
-        with self.network.exclusive:
-            total, _ = self._train(data, None, data.rows, _threads.resolve(self.threads))
+        threads = _threads.resolve(self.threads)
+        self.network.exclusive.claim()
+        try:
+            total, _ = self._train(data, None, data.rows, threads)
+        finally:
+            self.network.exclusive.release()
         return total / data.rows
 
     def compute_gradients(
@@ -230,8 +237,9 @@ class Trainer:
         array([2., 2.], dtype=float32)
         """
         data = self.network.dataset(X, y, self.loss, sample_weight)
+        threads = _threads.resolve(self.threads)
         with self.network.exclusive:
-            return self._gradients_of(data, _threads.resolve(self.threads))
+            return self._gradients_of(data, threads)
 
     def update(self) -> None:
         """One step of the optimiser with ``network.gradients`` as they stand.
@@ -497,9 +505,9 @@ class Trainer:
     def _run_epochs(
         self,
         run: _Run,
-        data: _engine.Dataset,
+        data: _engine.Dataset | Rows,
         rows: NDArray[np.int64] | None,
-        validation: _engine.Dataset | None,
+        validation: _engine.Dataset | Rows | None,
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
@@ -518,7 +526,7 @@ class Trainer:
         self,
         run: _Run,
         loss: float,
-        validation: _engine.Dataset | None,
+        validation: _engine.Dataset | Rows | None,
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
@@ -540,8 +548,8 @@ class Trainer:
         self,
         optimizer: LBFGS,
         run: _Run,
-        data: _engine.Dataset,
-        validation: _engine.Dataset | None,
+        data: _engine.Dataset | Rows,
+        validation: _engine.Dataset | Rows | None,
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
@@ -574,7 +582,7 @@ class Trainer:
     def _run_batches(
         self,
         run: _Run,
-        data: _engine.Dataset,
+        data: _engine.Dataset | Rows,
         order: NDArray[np.int64] | None,
         threads: int,
         callbacks: Sequence[Callback],
@@ -607,7 +615,7 @@ class Trainer:
 
     def _train(
         self,
-        data: _engine.Dataset,
+        data: _engine.Dataset | Rows,
         order: NDArray[np.int64] | None,
         batch_size: int,
         threads: int,
@@ -617,22 +625,53 @@ class Trainer:
     ) -> tuple[float, int]:
         """Steps from batch number `batch` of the order on, for so many seconds; the sum of the
         rows' losses, on top of `total`, and the batch to go on with."""
+        if isinstance(data, Rows):
+            return self._train_own(data, order, batch_size, threads, batch, total, seconds)
         count = data.rows if order is None else len(order)
         rates = self._learning_rates(-(-count // batch_size) - batch)
         self._begin_average()
         if self._descent.needs_gradients(batch_size):
             self._descent.keep_gradients(self.network.gradients)
+        loss = self._losses[data.has_labels]
         status, total, batch = self._descent.train(
-            *(data, loss_code(self.loss, data), order, batch_size, threads),
-            *(batch, total, seconds, rates),
+            data, loss, order, batch_size, threads, batch, total, seconds, rates
         )
         self._check(status)
         return total, batch
 
-    def _gradients_of(self, data: _engine.Dataset, threads: int) -> float:
+    def _train_own(
+        self,
+        data: Rows,
+        order: NDArray[np.int64] | None,
+        batch_size: int,
+        threads: int,
+        batch: int,
+        total: float,
+        seconds: float,
+    ) -> tuple[float, int]:
+        """The same for a loss that is a function."""
+        order = np.arange(data.rows) if order is None else order
+        deadline = time.monotonic() + seconds
+        while batch * batch_size < len(order):
+            rows = data.take(order[batch * batch_size : (batch + 1) * batch_size])
+            total += rows.rows * self._gradients_of(rows, threads)
+            self.update()
+            batch += 1
+            if time.monotonic() >= deadline:
+                break
+        return total, batch
+
+    def _gradients_of(self, data: _engine.Dataset | Rows, threads: int) -> float:
         """The mean loss over a data set; its gradients are in ``network.gradients``."""
+        if isinstance(data, Rows):
+            loss = _own_loss.compute_gradients(self.network, data, threads)
+            if not np.isfinite(loss):
+                self._check(_engine.STATUS_LOSS_NOT_FINITE)
+            return loss
         self._descent.keep_gradients(self.network.gradients)
-        status, total = self._descent.compute_gradients(data, loss_code(self.loss, data), threads)
+        status, total = self._descent.compute_gradients(
+            data, self._losses[data.has_labels], threads
+        )
         self._check(status)
         return total / data.rows
 
@@ -670,10 +709,10 @@ class Trainer:
 
     def _split(
         self,
-        data: _engine.Dataset,
+        data: _engine.Dataset | Rows,
         validation_data: tuple[Any, ...] | None,
         validation_split: float,
-    ) -> tuple[NDArray[np.int64] | None, _engine.Dataset | None]:
+    ) -> tuple[NDArray[np.int64] | None, _engine.Dataset | Rows | None]:
         """The rows to train on (None: all) and the data to validate on (None: none)."""
         fraction = as_number("validation_split", validation_split, at_least=0.0, below=1.0)
         if validation_data is not None:
@@ -694,7 +733,7 @@ class Trainer:
         _kernels.random_permutation(self.network.seed, _plan.STREAM_SPLIT, order)
         return np.sort(order[held_out:]), data.take(np.sort(order[:held_out]))
 
-    def _validation(self, validation_data: tuple[Any, ...]) -> _engine.Dataset:
+    def _validation(self, validation_data: tuple[Any, ...]) -> _engine.Dataset | Rows:
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
             raise TypeError(
                 "validation_data must be (X, y) or (X, y, sample_weight); "

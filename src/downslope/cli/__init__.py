@@ -25,6 +25,7 @@ _NEEDS = {
     "demo": ("rich", "matplotlib"),
     "train": ("rich", "pandas"),
     "predict": ("rich", "pandas"),
+    "bench": ("rich",),
     "info": ("rich",),
 }
 
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         (_add_demo, "demo", "train a classifier of handwritten digits, against NumPy's time"),
         (_add_train, "train", "train a network on a CSV table"),
         (_add_predict, "predict", "predict a column of a CSV table with a trained network"),
+        (_add_bench, "bench", "time training on this machine beside NumPy, in about two minutes"),
         (_add_info, "info", "show this installation, or what a model file holds"),
     ):
         add(
@@ -157,6 +159,17 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--phases", action="store_true", help="show where the time of a step goes instead"
+    )
+    parser.add_argument(
+        "--cases", type=_cases, default="ABCRDEFGHSO", help="letters of the networks to time"
+    )
+    parser.add_argument("--threads", type=_positive, default=1, help="for downslope and for NumPy")
+    parser.add_argument("--seconds", type=_above_zero, default=100, help="for all networks, about")
+
+
 def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, nargs="?", help="file saved by downslope")
 
@@ -182,6 +195,9 @@ def _parse_widths(text: str) -> list[int]:
     return [] if text == "none" else [int(width) for width in text.split(",")]
 
 
+_cases = _checked(
+    str, lambda names: bool(names) and set(names) <= set("ABCRDEFGHSO"), "letters of ABCRDEFGHSO"
+)
 _positive = _checked(int, lambda value: value > 0, "a whole number above zero")
 _natural = _checked(int, lambda value: 0 <= value < 2**64, "a whole number from zero")
 _above_zero = _checked(float, lambda value: 0 < value < float("inf"), "a number above zero")
