@@ -518,6 +518,8 @@ class Adam:
 
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
     p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + epsilon),  t = 1, 2, ...
+
+    With `epsilon_hat`, epsilon stands beside sqrt(v) itself, before its correction (section 2).
     """
 
     def __init__(
@@ -526,8 +528,10 @@ class Adam:
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
+        epsilon_hat: bool = False,
     ) -> None:
         self.learning_rate, self.epsilon = learning_rate, epsilon
+        self.epsilon_hat = epsilon_hat
         self.beta_1, self.beta_2 = beta_1, beta_2
         self.m: np.ndarray | None = None
         self.v: np.ndarray | None = None
@@ -540,8 +544,12 @@ class Adam:
         self.m = self.beta_1 * self.m + (1 - self.beta_1) * gradient
         self.v = self.beta_2 * self.v + (1 - self.beta_2) * gradient**2
         m_hat = self.m / (1 - self.beta_1**self.t)
-        v_hat = self.v / (1 - self.beta_2**self.t)
-        return parameters - self.learning_rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
+        correction = (1 - self.beta_2**self.t) ** 0.5
+        if self.epsilon_hat:
+            root = (np.sqrt(self.v) + self.epsilon) / correction
+        else:
+            root = np.sqrt(self.v) / correction + self.epsilon
+        return parameters - self.learning_rate * m_hat / root
 
 
 class Adagrad:

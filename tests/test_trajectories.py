@@ -24,6 +24,10 @@ OPTIMIZERS = {
         ds.Adam(0.002, beta_1=0.8, beta_2=0.99, epsilon=1e-3),
         reference.Adam(0.002, 0.8, 0.99, 1e-3),
     ),
+    "adam with epsilon hat": (
+        ds.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
+        reference.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
+    ),
     "amsgrad": (ds.Adam(0.01, amsgrad=True), reference.AMSGrad(0.01)),
     "nadam": (ds.NAdam(0.01), reference.NAdam(0.01)),
     "radam": (ds.RAdam(0.01, beta_2=0.99), reference.RAdam(0.01, beta_2=0.99)),

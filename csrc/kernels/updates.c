@@ -174,16 +174,18 @@ DS_INLINE element nesterov(element old, vec g, const vec *c) {
 UPDATE(nesterov, 1, nesterov)
 
 /* ---- Adam: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
- * p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps).  Hyper-parameters: lr, b1, b2, eps.
- * Kingma and Ba (2015), algorithm 1. ---- */
+ * p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps).  Hyper-parameters: lr, b1, b2, eps, hat.
+ * Kingma and Ba (2015), algorithm 1; with `hat` not 0 their epsilon hat of section 2, which is added
+ * to sqrt(v) before the correction. ---- */
 
 void DS_NAME(prepare_adam)(const double *hyper, int64_t step, void *coefficients) {
   real *c = coefficients;
   c[0] = (real)(hyper[0] / (1 - integer_power(hyper[1], step)));
   set_mean(hyper[1], c + 1);
   set_mean(hyper[2], c + 3);
-  c[5] = (real)(1 / sqrt(1 - integer_power(hyper[2], step)));
-  c[6] = (real)hyper[3];
+  const double correction = 1 / sqrt(1 - integer_power(hyper[2], step));
+  c[5] = (real)correction;
+  c[6] = (real)(hyper[4] != 0 ? hyper[3] * correction : hyper[3]);
 }
 
 DS_INLINE element adam(element old, vec g, const vec *c) {

@@ -205,6 +205,9 @@ class Adam(_Moments):
         Keeps the division away from zero, positive.
     amsgrad : bool, default False
         Take the greatest v so far in place of v.
+    epsilon_hat : bool, default False
+        Add epsilon to ``sqrt(v)`` before the correction by ``sqrt(1 - beta_2**t)``, as scikit-learn
+        and Keras do: the "epsilon hat" of the paper's section 2.
     weight_decay, clip_value, clip_norm, gradient_accumulation_steps, ema_momentum, \
 ema_overwrite_frequency
         See `Optimizer`.
@@ -228,10 +231,15 @@ ema_overwrite_frequency
 
     _: KW_ONLY
     amsgrad: bool = False
+    epsilon_hat: bool = False
 
     @property
     def kernel(self) -> str:
         return "amsgrad" if self.amsgrad else "adam"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (*super().constants, float(self.epsilon_hat))
 
 
 @dataclass(frozen=True, repr=False)
@@ -240,7 +248,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate, beta_1, beta_2, epsilon, amsgrad
+    learning_rate, beta_1, beta_2, epsilon, amsgrad, epsilon_hat
         See `Adam`.
     weight_decay : float, default 0.01
     clip_value, clip_norm, gradient_accumulation_steps, ema_momentum, ema_overwrite_frequency
