@@ -16,12 +16,14 @@ from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
 from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress, ReduceLROnPlateau
-from downslope.gradients import GradientCheck, check_gradients
+from downslope.explain import Explanation, explain
+from downslope.gradients import GradientCheck, check_gradient, check_gradients, gradient
 from downslope.history import History
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
 from downslope.learning_rate import LearningRateSearch, find_learning_rate
 from downslope.losses import Loss
+from downslope.minimize import MinimizeResult, minimize, random_search
 from downslope.network import Network, load
 from downslope.optimizers import (
     LBFGS,
@@ -53,6 +55,7 @@ __all__ = [
     "Checkpoint",
     "Dense",
     "EarlyStopping",
+    "Explanation",
     "GradientCheck",
     "History",
     "Initializer",
@@ -60,6 +63,7 @@ __all__ = [
     "LearningRateSearch",
     "Lion",
     "Loss",
+    "MinimizeResult",
     "NAdam",
     "Network",
     "Optimizer",
@@ -69,11 +73,16 @@ __all__ = [
     "ReduceLROnPlateau",
     "Rprop",
     "Trainer",
+    "check_gradient",
     "check_gradients",
     "config",
+    "explain",
     "find_learning_rate",
     "get_num_threads",
+    "gradient",
     "load",
+    "minimize",
+    "random_search",
     "schedules",
     "set_num_threads",
     "show_config",

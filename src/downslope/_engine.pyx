@@ -1045,8 +1045,8 @@ cdef class Descent:
         self._gradients = _vector(self.plan, gradients, writable=True)
 
     def keep_average(self, average, double momentum, int64_t overwrite_steps) -> None:
-        """Keep a running mean of the parameters in a flat array, and put it into the parameters
-        after each `overwrite_steps` steps (0: never)."""
+        """Keep a running mean of the parameters in a flat array, beginning with those before the
+        first step, and put it into the parameters after each `overwrite_steps` steps (0: never)."""
         self.average = average
         self._average = _vector(self.plan, average, writable=True)
         self._average_momentum, self._overwrite_steps = momentum, overwrite_steps
@@ -1079,6 +1079,8 @@ cdef class Descent:
         cdef Step step
         cdef Py_ssize_t l
         cdef int k
+        if self.steps == 0 and self._average != NULL:
+            memcpy(self._average, self._parameters, self.plan.parameters * self.plan.itemsize)
         step.fused, step.accumulate = fused, False
         step.parameters, step.gradients = self._parameters, self._gradients
         step.penalty = 1.0 / rows if self.penalties_per_row else 1.0

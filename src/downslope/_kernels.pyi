@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ACTIVATIONS: dict[str, int]
+ROWWISE_ACTIVATIONS: frozenset[str]
 LOSSES: dict[str, int]
 OPTIMIZERS: dict[str, int]
 ELEMENTARY: dict[str, int]

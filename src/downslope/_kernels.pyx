@@ -92,6 +92,8 @@ cdef dict _codes(const char *const *names, int count):
 
 #: Codes of the C side by name; the order is that of the lists in downslope.h.
 ACTIVATIONS = _codes(activation_names, DS_ACTIVATION_COUNT)
+#: Activations of a row as a whole, of which there is no derivative unit by unit.
+ROWWISE_ACTIVATIONS = frozenset(name for name, code in ACTIVATIONS.items() if rowwise[code])
 LOSSES = _codes(loss_names, DS_LOSS_COUNT)
 OPTIMIZERS = _codes(optimizer_names, DS_OPTIMIZER_COUNT)
 ELEMENTARY = _codes(elementary_names, DS_ELEMENTARY_COUNT)

@@ -55,7 +55,7 @@ class History:
         self.seconds += seconds
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the losses over the epochs; needs matplotlib (extra ``cli``).
+        """Draw the losses over the epochs; needs matplotlib (extra ``plots``).
 
         Parameters
         ----------

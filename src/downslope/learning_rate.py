@@ -49,9 +49,9 @@ class LearningRateSearch:
         -------
         matplotlib Axes
         """
-        from downslope.plots import plot_learning_rates
+        from downslope.plots import plot_learning_rate_search
 
-        return plot_learning_rates(self, ax)
+        return plot_learning_rate_search(self, ax)
 
     def __repr__(self) -> str:
         return (

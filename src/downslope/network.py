@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from downslope._validate import (
     as_count,
     as_float_type,
     as_rows,
+    as_seed,
     as_targets,
     as_weights,
 )
@@ -120,7 +120,7 @@ class Network:
                 shared_bias=shared_bias,
             )
         _check_weight_shapes(inputs, dense)
-        self._build(inputs, dense, as_float_type(dtype), _as_seed(seed))
+        self._build(inputs, dense, as_float_type(dtype), as_seed(seed))
         with np.errstate(over="ignore"):  # what overflows is found by the check that follows
             _plan.initialize(self.layers, dense, self.seed)
         if not np.isfinite(self._parameters).all():
@@ -774,15 +774,6 @@ def _check_weight_shapes(inputs: int, layers: Sequence[Dense]) -> None:
                     f"got {layer.weights.shape}"
                 )
         inputs = layer.units
-
-
-def _as_seed(seed: Any) -> int:
-    if seed is None:
-        return secrets.randbits(64)
-    value = as_count("seed", seed, at_least=0)
-    if value >= 1 << 64:
-        raise ValueError(f"seed must be below 2**64; got {seed!r}")
-    return value
 
 
 def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:

@@ -255,10 +255,8 @@ class Trainer:
         """
         self._refuse_lbfgs("update()")
         with self.network.exclusive:
-            rates = self._learning_rates(1)
-            if rates is not None:
-                self._descent.learning_rate = rates[0]
-            self._begin_average()
+            if self._rule.schedule is not None:
+                self._descent.learning_rate = self._rule.schedule.rates(self.steps, 1)[0]
             self._descent.keep_gradients(self.network.gradients)
             self._check(self._descent.update())
 
@@ -627,9 +625,10 @@ class Trainer:
         rows' losses, on top of `total`, and the batch to go on with."""
         if isinstance(data, Rows):
             return self._train_own(data, order, batch_size, threads, batch, total, seconds)
-        count = data.rows if order is None else len(order)
-        rates = self._learning_rates(-(-count // batch_size) - batch)
-        self._begin_average()
+        rates = None
+        if self._rule.schedule is not None:
+            count = data.rows if order is None else len(order)
+            rates = self._rule.schedule.rates(self.steps, -(-count // batch_size) - batch)
         if self._descent.needs_gradients(batch_size):
             self._descent.keep_gradients(self.network.gradients)
         loss = self._losses[data.has_labels]
@@ -681,16 +680,6 @@ class Trainer:
                 f"LBFGS has no use for {what}: it works on whole runs; call fit, or take another "
                 "optimizer"
             )
-
-    def _learning_rates(self, count: int) -> NDArray[np.float64] | None:
-        """Of so many steps to come; None: as it is."""
-        schedule = self._rule.schedule
-        return None if schedule is None else schedule.rates(self.steps, count)
-
-    def _begin_average(self) -> None:
-        """The moving average begins with the parameters before the first step."""
-        if self.steps == 0 and self._descent.average is not None:
-            self._descent.average[...] = self.network.parameters
 
     def _check(self, status: int) -> None:
         """Raise what a run that ended early has to say."""
