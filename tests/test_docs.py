@@ -43,6 +43,6 @@ def test_readme(tmp_path, monkeypatch):
 
 def test_the_reference_has_every_public_name():
     pages = "".join(path.read_text() for path in ROOT.glob("docs/reference/*.md"))
-    documented = set(re.findall(r"auto(?:class|function):: downslope\.([\w.]+)", pages))
+    documented = set(re.findall(r"auto(?:class|function|module):: downslope\.([\w.]+)", pages))
     public = {*ds.__all__, *(f"plots.{name}" for name in plots.__all__)}
     assert public - documented == set(), "add these to docs/reference/"
