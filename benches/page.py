@@ -123,7 +123,8 @@ def _sections(results: Results) -> Iterator[Section]:
             "loss of the epoch included. Each peer is timed in turn with downslope, a pair after "
             "the other; the number is the median over the pairs of the peer's time divided by "
             "downslope's, with its 95 % bootstrap interval. ~ marks pairs that stayed noisy "
-            "(interquartile range above 10 %) though they were repeated.",
+            "(interquartile range above 10 %) though they were repeated; – is what "
+            "a peer can not do.",
             [networks(results), ratios(epochs)],
             figures.svg(figures.speed_ups(epochs), "speed-ups"),
             "How many times as long each peer takes, on a logarithmic scale. Bars to the right of "
@@ -149,7 +150,8 @@ def _sections(results: Results) -> Iterator[Section]:
         yield Section(
             "Where a step's time goes",
             "Phases timed apart, each on what the one before has left: the gradient is stored and "
-            "the update made after it. Within fit most updates are part of the gradient product.",
+            "the update made after it. Within fit most updates are part of the gradient product, "
+            "and a batch of one row in a small network goes a shorter way.",
             [],
             figures.svg(figures.phases(found), "phases"),
             "Shares of a step by phase, beside the sum of the phases.",
@@ -171,8 +173,8 @@ def _sections(results: Results) -> Iterator[Section]:
     if found := results.of("target"):
         yield Section(
             "Training to an accuracy",
-            "Each side with initial weights and order of its own, three seeds; the time is training "
-            "alone, and the curve that of the median seed.",
+            "Each side with initial weights and order of its own, three seeds; the time is that of "
+            "training alone, and the curve that of the median seed.",
             [_table(found)],
             figures.svg(figures.accuracy(found), "accuracy"),
             "Correct test images over the seconds of training; further left is better.",

@@ -65,6 +65,10 @@ def share_of_peak(record: Record) -> float:
     return 1e-9 * rate / (record["peak"] * record["threads"])
 
 
+def _spread_text(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+
+
 def _pair_row(record: Record) -> Row:
     case, pairs = CASE[record["case"]], pairs_of(record)
     return (
@@ -133,6 +137,19 @@ _TABLES = {
             f"{record['installed_bytes'] / 1e6:.3g} MB",
             f"{record['memory_bytes'] / 1e6:.3g} MB",
             f"{record['data_bytes'] / 1e6:.3g} MB",
+        ),
+    ),
+    "estimator": (
+        "Estimators beside scikit-learn's own, mean and deviation of the test scores",
+        ("data", "epochs", "score", "scikit-learn's", "a fit", "scikit-learn's", "ratio"),
+        lambda record: (
+            record["data"],
+            str(record["epochs"]),
+            _spread_text(record["scores"]),
+            _spread_text(record["peer_scores"]),
+            time_text(median(record["ours"])),
+            time_text(median(record["theirs"])),
+            ratio_text(pairs_of(record)),
         ),
     ),
     "feature": (

@@ -104,9 +104,9 @@ def test_loss(benchmark: BenchmarkFixture, name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", _kernels.OPTIMIZERS)
 def test_update(benchmark: BenchmarkFixture, name: str, dtype: str) -> None:
     gradient, parameters = block(dtype), block(dtype)
-    states = np.zeros_like(gradient), np.zeros_like(gradient)
-    hyper = np.array([1e-3, 0.9, 0.999, 1e-8])
-    time_kernel(benchmark, _kernels.run_update, ISA, name, hyper, 1, gradient, *states, parameters)
+    states = [np.zeros_like(gradient) for _ in range(_kernels.MAX_STATES)]
+    hyper = np.array([1e-3, 0.9, 0.999, 1e-8, 0.99])
+    time_kernel(benchmark, _kernels.run_update, ISA, name, hyper, 1, gradient, states, parameters)
 
 
 @pytest.mark.benchmark(group="transpose")

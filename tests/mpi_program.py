@@ -21,14 +21,15 @@ def data():
 def train(rank_order, communicator=COMM, callbacks=()):
     """A run whose every part counts: shuffling, weights, a ragged last batch, early stopping."""
     x, y, weight = data()
-    net = ds.Network(
-        [4, 9, 3, 2],
-        activation="tanh",
-        output="softmax",
-        seed=11 + (COMM.rank if communicator else 0),
-    )
+    seed = 11 + COMM.rank if communicator else 11  # rank 0's counts
+    layers = [ds.Dense(9, "tanh", l2=1e-3), ds.Dense(3, "tanh"), ds.Dense(2, "softmax")]
+    net = ds.Network(4, layers, seed=seed)
     trainer = ds.Trainer(
-        net, "cross_entropy", ds.Adam(0.05), communicator=communicator, rank_order=rank_order
+        net,
+        "cross_entropy",
+        ds.Adam(lambda step: 0.05 * 0.99**step),
+        communicator=communicator,
+        rank_order=rank_order,
     )
     stop = ds.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
     history = trainer.fit(

@@ -277,7 +277,7 @@ def test_the_closest_name_is_suggested(call, suggestion):
     [
         lambda: ds.Activation("swish-beta"),
         lambda: ds.Trainer(ds.Network([1, 1]), loss="xyz"),
-        lambda: ds.Trainer(ds.Network([1, 1]), optimizer="rprop"),
+        lambda: ds.Trainer(ds.Network([1, 1]), optimizer="quickprop"),
         lambda: ds.Dense(1, weights="sobol"),
     ],
 )

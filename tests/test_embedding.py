@@ -227,6 +227,15 @@ def test_row_gradients_of_a_loss_that_is_not_finite():
         ds.Trainer(net).row_gradients([[1e30]], [[0.0]])
 
 
+def test_layers_that_are_not_trained_have_no_gradients(rng):
+    net = ds.Network(3, [ds.Dense(4, "tanh", trainable=False), ds.Dense(1)], seed=0)
+    frozen = 3 * 4 + 4
+    got = np.full((5, net.parameters.size), np.nan, np.float32)
+    ds.Trainer(net).row_gradients(rng.normal(size=(5, 3)), np.ones((5, 1)), out=got)
+    assert not got[:, :frozen].any()
+    assert got[:, frozen:].all()
+
+
 # ---- One row at a time ----
 
 

@@ -129,6 +129,8 @@ def test_ctrl_c_ends_all_threads(rng):
         ({"on_divergence": "stop"}, ValueError, "on_divergence"),
         ({"loss": lambda y, t: (0, y)}, TypeError, "by name"),
         ({"epochs": 0}, ValueError, "epochs"),
+        ({"optimizer": ds.SGD(lambda step: 0.1)}, ValueError, "constant learning rate"),
+        ({"optimizer": ds.SGD(0.1, ema_momentum=0.9)}, ValueError, "average"),
     ],
 )
 def test_bad_arguments_change_nothing(data, arguments, error, message):

@@ -118,6 +118,32 @@ def test_a_contrastive_loss_of_the_whole_batch(rng):
     assert net.predict(x).var(axis=0).mean() > 2 * before
 
 
+class SaveAtStep7(ds.Callback):
+    def __init__(self, path):
+        self.path = path
+
+    def next_pause(self):
+        return 0.0
+
+    def on_pause(self, trainer):
+        if trainer.steps == 7:
+            trainer.save(self.path)
+
+
+def test_a_run_resumed_within_an_epoch(rng, tmp_path):
+    """The same bits; the function is recognised by its name."""
+    x, y = make_data(rng)
+    path = tmp_path / "checkpoint"
+    whole, resumed = (ds.Trainer(make_network(), squared_error, "adam") for _ in range(2))
+    history = whole.fit(x, y, batch_size=5, epochs=3, callbacks=[SaveAtStep7(path)])
+    resumed.resume(path)
+    assert resumed.steps == 7
+    assert resumed.fit(x, y, batch_size=5, epochs=3).loss == history.loss
+    np.testing.assert_array_equal(resumed.network.parameters, whole.network.parameters)
+    with pytest.raises(ValueError, match="loss"):
+        ds.Trainer(make_network(), mean_squared_error, "adam").resume(path)
+
+
 def shaped(losses, gradient):
     return lambda outputs, targets: (np.zeros(losses), np.zeros(gradient))
 

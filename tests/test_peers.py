@@ -81,6 +81,14 @@ ALL_LOSSES = [(ds.Loss(name), output, theirs) for name, (output, theirs) in LOSS
     (ds.Loss("cross_entropy"), "log_softmax", functional.cross_entropy),
 ]
 
+
+def weights_apart(parameters):
+    """Biases, which have one axis, do not decay."""
+    weights = [p for p in parameters if p.ndim == 2]
+    biases = [p for p in parameters if p.ndim == 1]
+    return [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+
+
 # our optimiser and PyTorch's with the same hyper-parameters
 OPTIMIZERS = {
     "sgd": (ds.SGD(0.05), lambda p: torch.optim.SGD(p, lr=0.05)),
@@ -93,6 +101,27 @@ OPTIMIZERS = {
         lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
     ),
     "adam": (ds.Adam(0.01), lambda p: torch.optim.Adam(p, lr=0.01)),
+    "amsgrad": (
+        ds.Adam(0.01, amsgrad=True),
+        lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
+    ),
+    "adamw": (
+        ds.AdamW(0.01, weight_decay=0.1),
+        lambda p: torch.optim.AdamW(weights_apart(p), lr=0.01, weight_decay=0.1),
+    ),
+    "nadam": (
+        ds.NAdam(0.01, momentum_decay=0.1),
+        lambda p: torch.optim.NAdam(p, lr=0.01, momentum_decay=0.1),
+    ),
+    "radam": (ds.RAdam(0.01), lambda p: torch.optim.RAdam(p, lr=0.01)),
+    "adagrad": (ds.Adagrad(0.05), lambda p: torch.optim.Adagrad(p, lr=0.05)),
+    "rmsprop": (ds.RMSProp(0.001), lambda p: torch.optim.RMSprop(p, lr=0.001)),
+    "rmsprop, centred, with momentum": (
+        ds.RMSProp(0.001, momentum=0.5, centered=True, epsilon=1e-2),
+        lambda p: torch.optim.RMSprop(p, lr=0.001, momentum=0.5, centered=True, eps=1e-2),
+    ),
+    "adadelta": (ds.Adadelta(), lambda p: torch.optim.Adadelta(p)),
+    "rprop": (ds.Rprop(), lambda p: torch.optim.Rprop(p)),
 }
 
 

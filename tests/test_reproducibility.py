@@ -57,6 +57,12 @@ OPTIMIZER_CASES = {
     **{name: optimizer() for name, optimizer in OPTIMIZERS.items()},
     "momentum": ds.SGD(0.05, momentum=0.9),
     "nesterov": ds.SGD(0.01, momentum=0.9, nesterov=True),
+    "amsgrad": ds.Adam(0.01, amsgrad=True),
+    "rmsprop with momentum": ds.RMSProp(0.001, momentum=0.9),
+    "rmsprop, centred": ds.RMSProp(0.001, momentum=0.9, centered=True),
+    "adamw, clipped, averaged": ds.AdamW(
+        ds.schedules.Warmup(ds.schedules.Cosine(0.01, 50), 5), clip_norm=0.1, ema_momentum=0.9
+    ),
     "large adam": ds.Adam(0.01),
     "large sgd": ds.SGD(0.1),
 }

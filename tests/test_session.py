@@ -105,5 +105,8 @@ def test_unfit_arguments_are_refused():
         ds.Session(trainer(), rows=1, labels=True)
     with pytest.raises(TypeError, match="loss by its name"):
         ds.Session(trainer(lambda y, t: (0.0, y)), rows=1)
+    changing = ds.Trainer(ds.Network([1, 1]), optimizer=ds.SGD(lambda step: 0.1))
+    with pytest.raises(ValueError, match="one learning rate"):
+        ds.Session(changing, rows=1)
     with pytest.raises(ValueError, match="rows"):
         ds.Session(trainer(), rows=0)

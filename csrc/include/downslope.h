@@ -72,7 +72,17 @@
   X(sgd, 0)              \
   X(momentum, 1)         \
   X(nesterov, 1)         \
-  X(adam, 2)
+  X(adam, 2)             \
+  X(amsgrad, 3)          \
+  X(nadam, 2)            \
+  X(radam, 2)            \
+  X(adagrad, 1)          \
+  X(rmsprop, 1)          \
+  X(rmsprop_momentum, 2) \
+  X(rmsprop_centered, 3) \
+  X(adadelta, 2)         \
+  X(lion, 1)             \
+  X(rprop, 2)
 
 /* X(name): the elementary functions under the activations and losses, listed for their tests. */
 #define DS_ELEMENTARY(X) X(exp) X(expm1) X(log) X(log1p) X(tanh) X(sigmoid) X(softplus) X(erfc)
@@ -99,8 +109,9 @@ enum { DS_ISAS(DS_ENUM_ISA) DS_ISA_COUNT };
  * of the machine's vectors. */
 enum { DS_LANES = 16 };
 
-/* The most hyper-parameters an optimiser takes, and the most coefficients it derives from them. */
-enum { DS_MAX_HYPER = 4, DS_MAX_COEFFICIENTS = 8 };
+/* The most states an optimiser carries along, hyper-parameters it takes, and coefficients it derives
+ * from them. */
+enum { DS_MAX_STATES = 3, DS_MAX_HYPER = 5, DS_MAX_COEFFICIENTS = 8 };
 
 /* ---- The kernels ---- */
 
@@ -157,12 +168,11 @@ typedef void (*ds_loss_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output, ds_ro
  * hyper-parameters, computed in float64; hyper[0] is the learning rate. */
 typedef void (*ds_prepare_fn)(const double *hyper, int64_t step, void *coefficients);
 
-/* One optimiser step on a block (rows, cols) of parameters with row stride `stride`; the states are
- * laid out as the parameters are.  An element whose new value or state would not be finite is
- * left as it was; returns 0 if there was none, else 1. */
+/* One optimiser step on a block (rows, cols) of parameters with row stride `stride`; the states, as
+ * many as the list says, are laid out as the parameters are.  An element whose new value or state
+ * would not be finite is left as it was; returns 0 if there was none, else 1. */
 typedef int (*ds_update_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, void *parameters,
-                            void *state_1, void *state_2, ptrdiff_t stride,
-                            const void *coefficients);
+                            void *const *states, ptrdiff_t stride, const void *coefficients);
 
 /* The contexts of the three epilogues in the table. */
 typedef struct ds_activation_finish {
@@ -179,10 +189,12 @@ typedef struct ds_derivative_finish {
 
 typedef struct ds_update_finish {
   ds_update_fn update;
-  void *parameters, *state_1, *state_2;
+  void *parameters, *states[DS_MAX_STATES]; /* NULL: the optimiser has no such state */
   ptrdiff_t stride;
   const void *coefficients;
-  int *overflow; /* set to 1 when `update` returns 1 */
+  double l1, l2;    /* penalties whose gradient is added first */
+  double remainder; /* what decay leaves of a parameter, before the step; 1: all */
+  int *overflow;    /* set to 1 when `update` returns 1 */
 } ds_update_finish;
 
 typedef struct ds_kernels {
@@ -214,6 +226,18 @@ typedef struct ds_kernels {
   ds_loss_fn losses[DS_LOSS_COUNT];
   ds_prepare_fn prepares[DS_OPTIMIZER_COUNT];
   ds_update_fn updates[DS_OPTIMIZER_COUNT];
+  /* gradient += the gradient of l2 p^2 + l1 |p| by the parameters p */
+  void (*add_penalty)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
+                      double l1, double l2);
+  void (*scale)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double factor);
+  /* Each of n values into -limit .. limit. */
+  void (*clip)(ptrdiff_t n, void *values, double limit);
+  /* The sums of |x| and of x^2 over n values, in float64. */
+  void (*power_sums)(ptrdiff_t n, const void *values, double *absolute, double *squares);
+  /* Columns whose Euclidean norm is above the limit are scaled down to it. */
+  void (*limit_columns)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double limit);
+  /* means = momentum * means + (1 - momentum) * values */
+  void (*average)(ptrdiff_t n, const void *values, void *means, double momentum);
   void (*elementary[DS_ELEMENTARY_COUNT])(ptrdiff_t n, const void *x, void *y);
   /* The first row that holds NaN or infinity, or -1. */
   ptrdiff_t (*first_not_finite)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block);

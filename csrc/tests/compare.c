@@ -157,7 +157,7 @@ static void compare_loss(const char *name, int code, int labels) {
     ds_rows weight = new_rows(1, ROWS, ROWS, 1);
     int64_t label[ROWS];
     double row_loss[ROWS], parameters[MOST];
-    for (ptrdiff_t j = 0; j < cols; j++) parameters[j] = 0.25;
+    for (ptrdiff_t j = 0; j < MOST; j++) parameters[j] = 0.25;
     for (ptrdiff_t i = 0; i < ROWS; i++) {
       label[i] = (int64_t)(random_bits() % (uint64_t)cols);
       for (ptrdiff_t j = 0; j < cols; j++)
@@ -176,25 +176,50 @@ static void compare_loss(const char *name, int code, int labels) {
 }
 
 static void compare_optimizer(const char *name, int code) {
-  static const double hyper[DS_MAX_HYPER] = {0.01, 0.9, 0.999, 1e-8};
+  enum { BLOCKS = 1 + DS_MAX_STATES };
+  static const double hyper[DS_MAX_HYPER] = {0.01, 0.9, 0.999, 1e-8, 0.99};
   hash h = EMPTY;
   for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
     real coefficients[DS_MAX_COEFFICIENTS] = {0};
-    ds_rows gradient = new_rows(ROWS, cols, cols + GAP, 1), block[3];
-    for (int k = 0; k < 3; k++) block[k] = new_rows(ROWS, cols, cols + 1, 1);
-    for (ptrdiff_t i = 0; i < (ROWS - 1) * (cols + 1) + cols; i++) /* Adam's v is not negative */
-      ((real *)block[2].data)[i] *= ((real *)block[2].data)[i];
+    ds_rows gradient = new_rows(ROWS, cols, cols + GAP, 1), block[BLOCKS];
+    void *states[DS_MAX_STATES];
+    for (int k = 0; k < BLOCKS; k++) block[k] = new_rows(ROWS, cols, cols + 1, 1);
+    for (int k = 0; k < DS_MAX_STATES; k++) states[k] = block[1 + k].data;
+    for (int k = 1; k < BLOCKS; k++) /* means of squares are not negative */
+      for (ptrdiff_t i = 0; i < (ROWS - 1) * (cols + 1) + cols; i++)
+        ((real *)block[k].data)[i] *= ((real *)block[k].data)[i];
     TABLE.prepares[code](hyper, 7, coefficients);
     for (int huge = 0; huge < 2; huge++) {
       if (huge) ((real *)gradient.data)[0] = DS_FLOAT_BITS == 32 ? (real)FLT_MAX : (real)DBL_MAX;
-      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data, block[1].data,
-                                                 block[2].data, cols + 1, coefficients));
-      for (int k = 0; k < 3; k++) add_rows(&h, block[k], ROWS, cols);
+      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data, states,
+                                                 cols + 1, coefficients));
+      for (int k = 0; k < BLOCKS; k++) add_rows(&h, block[k], ROWS, cols);
     }
     free_rows(gradient, ROWS, cols);
-    for (int k = 0; k < 3; k++) free_rows(block[k], ROWS, cols);
+    for (int k = 0; k < BLOCKS; k++) free_rows(block[k], ROWS, cols);
   }
   print_hash("optimizer", name, h);
+}
+
+static void compare_treatment(void) {
+  hash h = EMPTY;
+  for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
+    double absolute, squares;
+    ds_rows x = new_rows(ROWS, cols, cols, 1), y = new_rows(ROWS, cols, cols, 1);
+    TABLE.add_penalty(ROWS, cols, x, y, 0.1, 0.2);
+    TABLE.limit_columns(ROWS, cols, x, 0.9);
+    TABLE.clip(cols, y.data, 0.3);
+    TABLE.scale(ROWS, cols, y, 0.7);
+    TABLE.average(ROWS * cols, x.data, y.data, 0.9);
+    TABLE.power_sums(ROWS * cols, y.data, &absolute, &squares);
+    add_rows(&h, x, ROWS, cols);
+    add_rows(&h, y, ROWS, cols);
+    add_double(&h, absolute);
+    add_double(&h, squares);
+    free_rows(x, ROWS, cols);
+    free_rows(y, ROWS, cols);
+  }
+  print_hash("treatment", "all", h);
 }
 
 /* What a product does with its sums: they stay in c, or an epilogue takes them. */
@@ -220,10 +245,12 @@ static void multiply(hash *h, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth, i
                                           0};
     const ds_update_finish updated = {TABLE.updates[DS_OPTIMIZER_adam],
                                       block[1].data,
-                                      block[2].data,
-                                      block[3].data,
+                                      {block[2].data, block[3].data},
                                       cols + GAP,
                                       coefficients,
+                                      0,
+                                      0,
+                                      1,
                                       &overflow};
     const ds_finish_fn finish[ENDINGS] = {NULL, TABLE.finish_activation, TABLE.finish_derivative,
                                           TABLE.finish_update};
@@ -314,6 +341,7 @@ int main(void) {
   DS_LOSSES(LOSS)
   DS_OPTIMIZERS(OPTIMIZER)
   random_state = 1;
+  compare_treatment();
   compare_product();
   compare_first_not_finite();
   compare_transpose_and_sums();

@@ -1,4 +1,4 @@
-"""Learns 1 - x^2 row by row in C, then climbs the learned hill from Cython: run it after setup.py."""
+"""Learns 1 - x^2 row by row in C, then climbs the hill from Cython: run it after setup.py."""
 
 import numpy as np
 import online

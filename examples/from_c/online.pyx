@@ -24,13 +24,13 @@ def steepest(capsule, float[::1] x, int steps, float rate) -> float:
     cdef const ds_session *net = <const ds_session *>PyCapsule_GetPointer(capsule, DS_SESSION)
     cdef float[8] out, d_out
     cdef float[64] d_x
-    cdef Py_ssize_t i, step
+    cdef Py_ssize_t i, _
     if x.shape[0] != net.inputs or net.inputs > 64 or net.outputs > 8:
         raise ValueError("x does not fit the network")
     with nogil:
         for i in range(8):
             d_out[i] = i == 0
-        for step in range(steps):
+        for _ in range(steps):
             net.forward(net.self, &x[0], 1, out)
             net.backward(net.self, d_out, 1, 0, d_x)
             for i in range(net.inputs):

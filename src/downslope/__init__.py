@@ -11,19 +11,35 @@ Examples
 True
 """
 
-from downslope import _threads
+from downslope import _threads, schedules
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
-from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress
+from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress, ReduceLROnPlateau
 from downslope.ensemble import Ensemble
-from downslope.gradients import GradientCheck, check_gradients
+from downslope.explain import Explanation, explain
+from downslope.gradients import GradientCheck, check_gradient, check_gradients, gradient
 from downslope.history import History
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
+from downslope.learning_rate import LearningRateSearch, find_learning_rate
 from downslope.losses import Loss
+from downslope.minimize import MinimizeResult, minimize, random_search
 from downslope.network import Network, load
-from downslope.optimizers import SGD, Adam, Optimizer
+from downslope.optimizers import (
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSProp,
+    Rprop,
+)
 from downslope.passes import Pass
 from downslope.session import Session, get_include
 from downslope.training import Trainer
@@ -31,30 +47,50 @@ from downslope.training import Trainer
 _threads.register_with_threadpoolctl()
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Activation",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
     "Checkpoint",
     "Dense",
     "EarlyStopping",
     "Ensemble",
+    "Explanation",
     "GradientCheck",
     "History",
     "Initializer",
     "Layer",
+    "LearningRateSearch",
+    "Lion",
     "Loss",
+    "MinimizeResult",
+    "NAdam",
     "Network",
     "Optimizer",
     "Pass",
     "Progress",
+    "RAdam",
+    "RMSProp",
+    "ReduceLROnPlateau",
+    "Rprop",
     "Session",
     "Trainer",
+    "check_gradient",
     "check_gradients",
     "config",
+    "explain",
+    "find_learning_rate",
     "get_include",
     "get_num_threads",
+    "gradient",
     "load",
+    "minimize",
+    "random_search",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]

@@ -10,8 +10,9 @@ PHASES: tuple[str, ...]
 
 # Of the plan's float type, float32 or float64.
 _Real = NDArray[Any]
-# inputs, outputs, weights offset, bias offset, bias count, activation code, activation parameter
-_LayerFields = tuple[int, int, int, int, int, int, float]
+# inputs, outputs, weights offset, bias offset, bias count, activation code, activation parameter,
+# l1, l2, max norm, factor of the learning rate, whether it is trained
+_LayerFields = tuple[int, int, int, int, int, int, float, float, float, float, float, bool]
 
 class Plan:
     def __new__(cls, layers: list[_LayerFields], float_bits: int) -> Self: ...
@@ -33,6 +34,10 @@ class Plan:
     def flops_per_row(self) -> float: ...
     @property
     def float_bits(self) -> int: ...
+    @property
+    def penalized(self) -> bool: ...
+    @property
+    def first_trained(self) -> int: ...
 
 class Workspace:
     def __new__(cls, plan: Plan, rows: int, training: bool) -> Self: ...
@@ -94,6 +99,10 @@ class Run:
 class Descent:
     steps: int
     learning_rate: float
+    weight_decay: float
+    clip_value: float
+    clip_norm: float
+    penalties_per_row: bool
     def __init__(
         self,
         plan: Plan,
@@ -111,9 +120,12 @@ class Descent:
     @property
     def state(self) -> _Real: ...
     @property
+    def average(self) -> _Real | None: ...
+    @property
     def optimizer(self) -> int: ...
     def needs_gradients(self, batch_rows: int) -> bool: ...
     def keep_gradients(self, gradients: _Real) -> None: ...
+    def keep_average(self, average: _Real, momentum: float, overwrite_steps: int) -> None: ...
     def reserve(self, batch_rows: int) -> None: ...
     def train(
         self,
@@ -125,6 +137,7 @@ class Descent:
         batch: int = 0,
         total: float = 0,
         seconds: float = ...,
+        learning_rates: NDArray[np.float64] | None = None,
     ) -> tuple[int, float, int]: ...
     def time_phases(
         self,
@@ -156,6 +169,7 @@ class Descent:
         rows: int,
         batch_rows: int,
         accumulate: bool,
+        penalize: bool,
         threads: int,
     ) -> tuple[int, float]: ...
     def compute_row_gradients(

@@ -26,16 +26,17 @@ import numpy as np
 
 from downslope._memory import aligned_zeros
 
-from libc.math cimport INFINITY, isfinite
 from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport INFINITY, isfinite, isinf, sqrt
 from libc.stdint cimport int8_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from downslope._kernels cimport (
     DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
+    DS_MAX_STATES,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
     ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
     gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, permutation,
@@ -81,13 +82,18 @@ cdef struct Layer:
     bint reads_input        # the derivative needs the net input
     bint rowwise
     double alpha            # the activation's parameter
+    double l1, l2           # penalties on the weights
+    double max_norm         # of a unit's incoming weights; infinity: none
+    double learning_rate    # factor of the optimiser's
+    bint trainable
 
 
 cdef class Plan:
     """A network as the engine sees it: layers, offsets, codes, kernel table.  Never changed.
 
     `layers` is a list of (inputs, outputs, weights offset, bias offset, bias count, activation
-    code, activation parameter), see `_plan.py`.
+    code, activation parameter, l1, l2, max norm, factor of the learning rate, whether it is
+    trained), see `_plan.py`.
     """
 
     cdef Layer *layers
@@ -95,7 +101,9 @@ cdef class Plan:
     cdef readonly Py_ssize_t n_layers, inputs, outputs, widest, parameters, itemsize, block_rows
     cdef readonly double flops_per_row
     cdef readonly int float_bits
-    cdef readonly bint small    # a batch of one row takes the short way: `_row_gradients`
+    cdef readonly bint penalized            # a trained layer has a penalty
+    cdef readonly Py_ssize_t first_trained  # no layer before it changes
+    cdef readonly bint small                # a batch of one row may go by `_row_gradients`
 
     def __cinit__(self, list layers, int float_bits):
         cdef Layer *layer
@@ -105,10 +113,12 @@ cdef class Plan:
             raise MemoryError
         self.n_layers, self.float_bits, self.itemsize = len(layers), float_bits, float_bits // 8
         self.kernels = active_kernels(float_bits)
+        self.first_trained = len(layers)
         for i, fields in enumerate(layers):
             layer = &self.layers[i]
             (layer.inputs, layer.outputs, layer.weights, layer.bias, layer.bias_count,
-             layer.activation, layer.alpha) = fields
+             layer.activation, layer.alpha, layer.l1, layer.l2, layer.max_norm,
+             layer.learning_rate, layer.trainable) = fields
             layer.reads_input = activation_reads_input(layer.activation)
             layer.rowwise = activation_is_rowwise(layer.activation)
             self.parameters += layer.inputs * layer.outputs + layer.bias_count
@@ -116,10 +126,16 @@ cdef class Plan:
             # forward and gradient, and the delta for all layers but the first
             self.flops_per_row += (4 if i == 0 else 6) * <double>layer.inputs * layer.outputs
             largest = max(largest, layer.inputs * layer.outputs)
+            if layer.trainable:
+                self.first_trained = min(self.first_trained, i)
+                self.penalized |= layer.l1 != 0 or layer.l2 != 0
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
+        # one update for the whole vector: no layer differs from the others
         self.small = self.parameters <= SINGLE_PARAMETERS
         for i in range(self.n_layers):
-            self.small = self.small and self.layers[i].bias_count == self.layers[i].outputs
+            layer = &self.layers[i]
+            self.small = (self.small and layer.bias_count == layer.outputs and layer.trainable
+                          and layer.learning_rate == 1 and layer.l1 == 0 and layer.l2 == 0)
         self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
 
     def __dealloc__(self):
@@ -468,6 +484,9 @@ cdef struct Step:
     Py_ssize_t row_stride       # elements from one row's gradients to the next's; 0: their sum
     bint accumulate             # add to the gradients: a further block of the same batch
     ds_update_finish update     # of the whole parameter vector
+    const double *coefficients  # for layer l: DS_MAX_COEFFICIENTS of them from l times that on
+    double penalty              # factor of the layers' penalties
+    double decay                # what is taken off each weight, relative to it
 
 
 cdef void _delta(
@@ -525,7 +544,7 @@ cdef void _weight_gradient(
     product.c, product.c_row = NULL, layer.outputs
     product.finish, product.context = NULL, NULL
     if step.fused:
-        finish = _update_at(plan, &step.update, layer.weights, layer.outputs)
+        finish = _weight_update(plan, layer, step, layer.outputs)
         product.finish, product.context = plan.kernels.finish_update, &finish
     else:
         product.c = _at(step.gradients, layer.weights, plan)
@@ -535,15 +554,27 @@ cdef void _weight_gradient(
 
 
 cdef ds_update_finish _update_at(
-    Plan plan, const ds_update_finish *whole, Py_ssize_t offset, Py_ssize_t stride
+    Plan plan, const Layer *layer, const Step *step, Py_ssize_t offset, Py_ssize_t stride
 ) noexcept nogil:
-    """The update of the block of parameters that starts at `offset`."""
-    cdef ds_update_finish part = whole[0]
-    part.parameters, part.stride = _at(whole.parameters, offset, plan), stride
-    if whole.state_1 != NULL:
-        part.state_1 = _at(whole.state_1, offset, plan)
-    if whole.state_2 != NULL:
-        part.state_2 = _at(whole.state_2, offset, plan)
+    """The update of the block of a layer's parameters that starts at `offset`."""
+    cdef ds_update_finish part = step.update
+    cdef int k
+    part.parameters, part.stride = _at(part.parameters, offset, plan), stride
+    for k in range(DS_MAX_STATES):
+        if part.states[k] != NULL:
+            part.states[k] = _at(part.states[k], offset, plan)
+    if layer.learning_rate != 1:
+        part.coefficients = step.coefficients + (layer - plan.layers) * DS_MAX_COEFFICIENTS
+    return part
+
+
+cdef ds_update_finish _weight_update(
+    Plan plan, const Layer *layer, const Step *step, Py_ssize_t stride
+) noexcept nogil:
+    """The update of a layer's weights, with penalties and decay, from which biases are free."""
+    cdef ds_update_finish part = _update_at(plan, layer, step, layer.weights, stride)
+    part.l1, part.l2 = step.penalty * layer.l1, step.penalty * layer.l2
+    part.remainder = 1 - step.decay * layer.learning_rate
     return part
 
 
@@ -572,7 +603,7 @@ cdef void _bias_gradient(
         plan.kernels.column_sums(
             layer.outputs, 1, sums, start, stored if stored != NULL else ws.row)
     if step.fused:
-        finish = _update_at(plan, &step.update, layer.bias, layer.bias_count)
+        finish = _update_at(plan, layer, step, layer.bias, layer.bias_count)
         sums.stride = layer.bias_count
         plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, sums)
 
@@ -595,24 +626,38 @@ cdef void _layer_gradients(
         _bias_gradient(plan, layer, _rows_from(delta, i, plan.itemsize), 1, ws, &row)
 
 
+cdef void _clear_frozen(Plan plan, char *gradients) noexcept nogil:
+    """The gradients of layers that are not trained are zero."""
+    cdef Py_ssize_t l
+    cdef Layer *layer
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        if not layer.trainable:
+            memset(_at(gradients, layer.weights, plan), 0,
+                   (layer.inputs * layer.outputs + layer.bias_count) * plan.itemsize)
+
+
 cdef int _backward(
     Plan plan, ds_rows x, Py_ssize_t rows, Workspace ws, Step *step, ds_rows input_gradient,
     int threads, Watch *watch,
 ) noexcept nogil:
     """From the last layer's delta (in the workspace) to all gradients or updates, and to dE/dx if
     `input_gradient` has data.  The delta of the layer before is taken before the weights change."""
-    cdef Py_ssize_t l
+    cdef Py_ssize_t l, last = 0 if input_gradient.data != NULL else plan.first_trained
     cdef ds_rows delta, before, layer_input
     cdef Layer *layer
     cdef double flops
-    for l in range(plan.n_layers - 1, -1, -1):
+    if not step.fused and not step.accumulate and step.gradients != NULL:
+        for l in range(rows if step.row_stride else 1):
+            _clear_frozen(plan, _at(step.gradients, l * step.row_stride, plan))
+    for l in range(plan.n_layers - 1, last - 1, -1):
         layer = &plan.layers[l]
         layer_input = ws.y[l - 1] if l > 0 else x
         delta = ws.delta(l)
         before = ws.delta(l - 1) if l > 0 else input_gradient
-        if before.data != NULL:
+        if before.data != NULL and (l > last or l == 0):
             _delta(plan, l, step.parameters, delta, rows, ws, before, threads)
-        if step.fused or step.gradients != NULL:
+        if layer.trainable and (step.fused or step.gradients != NULL):
             _layer_gradients(plan, layer, layer_input, delta, rows, ws, step, threads)
         flops = 4.0 * rows * layer.inputs * layer.outputs
         # a fused step has begun to change the weights: it is seen through
@@ -659,6 +704,38 @@ cdef double _loss(
             and layer.activation != DS_ACTIVATION_identity):
         _run_rows(_derivative_part, &task, threads)
     return total
+
+
+# ---- Penalties ----
+
+
+cdef double _penalty(Plan plan, const char *parameters) noexcept nogil:
+    """The sum of l1 |w| + l2 w^2 over the weights of all layers that are trained."""
+    cdef Py_ssize_t l
+    cdef Layer *layer
+    cdef double absolute, squares, total = 0
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        if layer.trainable and (layer.l1 != 0 or layer.l2 != 0):
+            plan.kernels.power_sums(layer.inputs * layer.outputs,
+                                    _at(parameters, layer.weights, plan), &absolute, &squares)
+            total += layer.l1 * absolute + layer.l2 * squares
+    return total
+
+
+cdef void _add_penalties(Plan plan, const Step *step) noexcept nogil:
+    """The penalties' gradients, to gradients that are kept."""
+    cdef Py_ssize_t l
+    cdef Layer *layer
+    cdef ds_rows gradients, weights
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        if layer.trainable and (layer.l1 != 0 or layer.l2 != 0):
+            gradients.data = _at(step.gradients, layer.weights, plan)
+            weights.data = _at(step.parameters, layer.weights, plan)
+            gradients.stride = weights.stride = layer.inputs * layer.outputs
+            plan.kernels.add_penalty(1, layer.inputs * layer.outputs, gradients, weights,
+                                     step.penalty * layer.l1, step.penalty * layer.l2)
 
 
 # ---- From Python's arrays ----
@@ -980,24 +1057,41 @@ cdef class Descent:
 
     `parameters` is a flat array of the plan's type, `state` is (states, parameters); `hyper` begins
     with the learning rate.  `steps` counts the updates made.
+
+    Attributes
+    ----------
+    weight_decay : float
+        What each step takes off the weights, relative to them and to the learning rate.
+    clip_value, clip_norm : float
+        Largest magnitude of an element, and largest norm of all, of a gradient; infinity: any.
+    penalties_per_row : bool
+        Whether the layers' penalties are divided by the number of rows of a step.
     """
 
     cdef readonly Plan plan
-    cdef readonly object parameters, gradients, state
+    cdef readonly object parameters, gradients, state, average
     cdef readonly int optimizer
     cdef public int64_t steps
+    cdef public double weight_decay, clip_value, clip_norm
+    cdef public bint penalties_per_row
     cdef Workspace ws
     cdef char *_parameters
     cdef char *_gradients
-    cdef char *_states[2]
+    cdef char *_average
+    cdef char *_states[DS_MAX_STATES]
+    cdef double _average_momentum
+    cdef int64_t _overwrite_steps
     cdef double _hyper[DS_MAX_HYPER]
-    cdef double _coefficients[DS_MAX_COEFFICIENTS]  # room for either float type
+    # For the step under way; room for either float type, and for each layer with a rate of its own.
+    cdef double _coefficients[DS_MAX_COEFFICIENTS]
+    cdef double[::1] _layer_coefficients
     cdef int _overflow
 
     def __init__(self, Plan plan, parameters, state, int optimizer, hyper):
         cdef Py_ssize_t i
         self.plan, self.parameters, self.state = plan, parameters, state
         self.optimizer = optimizer
+        self.clip_value = self.clip_norm = INFINITY
         self._parameters = _vector(plan, parameters, writable=True)
         for i in range(optimizer_states(optimizer)):
             self._states[i] = _vector(plan, state[i], writable=True)
@@ -1005,6 +1099,7 @@ cdef class Descent:
             self._coefficients[i] = 0
         for i in range(len(hyper)):
             self._hyper[i] = hyper[i]
+        self._layer_coefficients = np.zeros(plan.n_layers * DS_MAX_COEFFICIENTS)
 
     @property
     def learning_rate(self) -> float:
@@ -1016,12 +1111,19 @@ cdef class Descent:
 
     def needs_gradients(self, Py_ssize_t batch_rows) -> bool:
         """Whether steps of so many rows keep their gradients until the end."""
-        return not _is_fused(self.plan, batch_rows)
+        return not self.is_fused(batch_rows)
 
     def keep_gradients(self, gradients) -> None:
         """The flat array to keep gradients in."""
         self.gradients = gradients
         self._gradients = _vector(self.plan, gradients, writable=True)
+
+    def keep_average(self, average, double momentum, int64_t overwrite_steps) -> None:
+        """Keep a running mean of the parameters in a flat array, beginning with those before the
+        first step, and put it into the parameters after each `overwrite_steps` steps (0: never)."""
+        self.average = average
+        self._average = _vector(self.plan, average, writable=True)
+        self._average_momentum, self._overwrite_steps = momentum, overwrite_steps
 
     def reserve(self, Py_ssize_t batch_rows) -> None:
         """Make the workspace for batches of so many rows."""
@@ -1029,31 +1131,109 @@ cdef class Descent:
         if self.ws is None or self.ws.rows < rows:
             self.ws = Workspace(self.plan, rows, True)
 
-    cdef Step begin(self, bint fused) noexcept nogil:
-        """A step on the whole parameter vector, with the coefficients of its number."""
+    cdef bint is_fused(self, Py_ssize_t rows) noexcept nogil:
+        """Whether a step's update is the gradient's epilogue; clipping wants the whole of it."""
+        return (isinf(self.clip_value) and isinf(self.clip_norm)
+                and rows <= self.plan.block_rows and rows * self.plan.flops_per_row <= FUSED_FLOPS)
+
+    cdef bint is_single(self) noexcept nogil:
+        """Whether a step of one row goes the short way, all of it."""
+        return self.plan.small and self.weight_decay == 0 and self.is_fused(1)
+
+    cdef void prepare(self, double factor, double *coefficients) noexcept nogil:
+        """The coefficients of the coming step, at the learning rate times `factor`."""
+        cdef double hyper[DS_MAX_HYPER]
+        memcpy(hyper, self._hyper, sizeof(hyper))
+        hyper[0] *= factor
+        self.plan.kernels.prepares[self.optimizer](hyper, self.steps + 1, coefficients)
+
+    cdef Step begin(self, bint fused, Py_ssize_t rows) noexcept nogil:
+        """A step from so many rows on the whole parameter vector, with the coefficients of its
+        number."""
         cdef Step step
+        cdef Py_ssize_t l
+        cdef int k
+        if self.steps == 0 and self._average != NULL:
+            memcpy(self._average, self._parameters, self.plan.parameters * self.plan.itemsize)
         step.fused, step.accumulate, step.row_stride = fused, False, 0
         step.parameters, step.gradients = self._parameters, self._gradients
+        step.penalty = 1.0 / rows if self.penalties_per_row else 1.0
+        step.decay = self._hyper[0] * self.weight_decay
         step.update.update = self.plan.kernels.updates[self.optimizer]
         step.update.parameters = self._parameters
-        step.update.state_1, step.update.state_2 = self._states[0], self._states[1]
+        for k in range(DS_MAX_STATES):
+            step.update.states[k] = self._states[k]
         step.update.stride = self.plan.parameters
-        self.plan.kernels.prepares[self.optimizer](
-            self._hyper, self.steps + 1, self._coefficients)
+        step.update.l1 = step.update.l2 = 0
+        step.update.remainder = 1
+        self.prepare(1, self._coefficients)
         step.update.coefficients = self._coefficients
+        step.coefficients = &self._layer_coefficients[0]
+        for l in range(self.plan.n_layers):
+            if self.plan.layers[l].learning_rate != 1:
+                self.prepare(self.plan.layers[l].learning_rate,
+                             &self._layer_coefficients[l * DS_MAX_COEFFICIENTS])
         self._overflow = 0
         step.update.overflow = &self._overflow
         return step
 
     cdef int finish(self, Step *step) noexcept nogil:
-        """Make the update unless it was fused, and count the step."""
-        cdef ds_rows gradients
+        """Make the update unless it was fused, and what follows each; count the step."""
+        cdef Py_ssize_t l, n = self.plan.parameters
+        cdef Layer *layer
+        cdef ds_rows weights
         if not step.fused:
-            gradients.data, gradients.stride = self._gradients, self.plan.parameters
-            self.plan.kernels.finish_update(
-                &step.update, 0, 0, 1, self.plan.parameters, gradients)
+            self.clip()
+            self.update_layers(step)
+        for l in range(self.plan.n_layers):
+            layer = &self.plan.layers[l]
+            if layer.trainable and not isinf(layer.max_norm):
+                weights.data = _at(self._parameters, layer.weights, self.plan)
+                weights.stride = layer.outputs
+                self.plan.kernels.limit_columns(
+                    layer.inputs, layer.outputs, weights, layer.max_norm)
         self.steps += 1
+        if self._average != NULL:
+            self.plan.kernels.average(n, self._parameters, self._average, self._average_momentum)
+            if self._overwrite_steps and self.steps % self._overwrite_steps == 0:
+                memcpy(self._parameters, self._average, n * self.plan.itemsize)
         return OVERFLOW if self._overflow else OK
+
+    cdef void clip(self) noexcept nogil:
+        """First each element of the gradients, then the norm of all; a norm that is not finite is
+        left to the update, which finds the elements."""
+        cdef ds_rows gradients
+        cdef double absolute, squares, norm
+        if not isinf(self.clip_value):
+            self.plan.kernels.clip(self.plan.parameters, self._gradients, self.clip_value)
+        if not isinf(self.clip_norm):
+            self.plan.kernels.power_sums(
+                self.plan.parameters, self._gradients, &absolute, &squares)
+            norm = sqrt(squares)
+            if isfinite(norm) and norm > self.clip_norm:
+                gradients.data, gradients.stride = self._gradients, self.plan.parameters
+                self.plan.kernels.scale(
+                    1, self.plan.parameters, gradients, self.clip_norm / norm)
+
+    cdef void update_layers(self, Step *step) noexcept nogil:
+        """The update from gradients that were kept; the penalties are in them."""
+        cdef Py_ssize_t l, n
+        cdef Layer *layer
+        cdef ds_rows gradients
+        cdef ds_update_finish finish
+        step.penalty = 0
+        for l in range(self.plan.n_layers):
+            layer = &self.plan.layers[l]
+            if not layer.trainable:
+                continue
+            n = gradients.stride = layer.inputs * layer.outputs
+            gradients.data = _at(self._gradients, layer.weights, self.plan)
+            finish = _weight_update(self.plan, layer, step, n)
+            self.plan.kernels.finish_update(&finish, 0, 0, 1, n, gradients)
+            gradients.data = _at(self._gradients, layer.bias, self.plan)
+            gradients.stride = layer.bias_count
+            finish = _update_at(self.plan, layer, step, layer.bias, layer.bias_count)
+            self.plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, gradients)
 
     cdef int step(
         self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
@@ -1062,11 +1242,11 @@ cdef class Descent:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
         cdef Step step
         cdef int status
-        if rows == 1 and self.plan.small:
+        if rows == 1 and self.is_single():
             if _poll(watch, self.plan.flops_per_row) != OK:
                 return INTERRUPTED
             return self.single_step(data, loss, order[first] if order != NULL else first, total)
-        step = self.begin(_is_fused(self.plan, rows))
+        step = self.begin(self.is_fused(rows), rows)
         status = self.accumulate(
             data, loss, order, first, rows, rows, &step, threads, watch, total)
         return self.finish(&step) if status == OK else status
@@ -1094,11 +1274,15 @@ cdef class Descent:
                                1.0 / batch_rows, self.ws.delta(self.plan.n_layers - 1), threads)
             if not isfinite(block_loss):
                 return LOSS_NOT_FINITE
+            if b == 0 and self.plan.penalized:
+                block_loss += batch_rows * step.penalty * _penalty(self.plan, self._parameters)
             total[0] += block_loss
             step.accumulate = step.accumulate or b > 0
             if _backward(self.plan, batch.x, count, self.ws, step, no_input_gradient, threads,
                          watch) != OK:
                 return INTERRUPTED
+        if not step.fused and self.plan.penalized:
+            _add_penalties(self.plan, step)
         return OK
 
     cdef int single_step(
@@ -1106,7 +1290,7 @@ cdef class Descent:
     ) noexcept nogil:
         """A step on one row of a small network."""
         cdef ds_rows gradients
-        cdef Step step = self.begin(True)
+        cdef Step step = self.begin(True, 1)
         cdef double row_loss = _row_gradients(self.plan, self._parameters, data, loss, row, self.ws)
         if not isfinite(row_loss):
             return LOSS_NOT_FINITE
@@ -1118,13 +1302,16 @@ cdef class Descent:
     def train(
         self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
         Py_ssize_t batch=0, double total=0, double seconds=INFINITY,
+        const double[::1] learning_rates=None,
     ) -> tuple[int, float, int]:
         """An epoch from batch number `batch` on: a step for each `batch_rows` rows of the order
-        (None: all rows in sequence), until `seconds` have passed.  `total` is the sum of the rows'
-        losses so far.  Returns a status, that sum and the number of the batch to go on with."""
+        (None: all rows in sequence), until `seconds` have passed, at its learning rate if
+        `learning_rates` has one for each of these batches.  `total` is the sum of the rows'
+        losses so far, with the penalties as often as there are rows.  Returns a status, that sum
+        and the number of the batch to go on with."""
         cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
         cdef Py_ssize_t n = order.shape[0] if order is not None else data.rows
-        cdef Py_ssize_t batches = _blocks(n, batch_rows), first, rows
+        cdef Py_ssize_t batches = _blocks(n, batch_rows), begun = batch, first, rows
         cdef Watch watch = _new_watch()
         cdef double deadline = _now() + seconds
         cdef int status = OK
@@ -1135,6 +1322,8 @@ cdef class Descent:
             while batch < batches:
                 first = batch * batch_rows
                 rows = min(batch_rows, n - first)
+                if learning_rates is not None:
+                    self._hyper[0] = learning_rates[batch - begun]
                 status = self.step(data, loss, rows_in_order, first, rows, threads, &watch, &total)
                 if status != OK:
                     break
@@ -1229,7 +1418,7 @@ cdef class Descent:
         blocks = _blocks(batch_rows, self.ws.rows)
         with nogil:
             for _ in range(steps):
-                step = self.begin(False)
+                step = self.begin(False, batch_rows)
                 for b in range(blocks):
                     begin = batch_rows * b // blocks
                     count = batch_rows * (b + 1) // blocks - begin
@@ -1260,20 +1449,23 @@ cdef class Descent:
 
     def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
-        return self.compute_part(data, loss, None, 0, data.rows, data.rows, False, threads)
+        return self.compute_part(data, loss, None, 0, data.rows, data.rows, False, True, threads)
 
     def compute_part(
         self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t first, Py_ssize_t rows,
-        Py_ssize_t batch_rows, bint accumulate, int threads,
+        Py_ssize_t batch_rows, bint accumulate, bint penalize, int threads,
     ) -> tuple[int, float]:
         """What rows first .. first + rows of the order give to the gradients of a batch of
-        `batch_rows`, kept, or added to those that are there; returns as `train` does."""
+        `batch_rows`, kept, or added to those that are there; with `penalize` the layers'
+        penalties too.  Returns as `train` does."""
         cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
         cdef Watch watch = _new_watch()
-        cdef Step step = self.begin(False)
+        cdef Step step = self.begin(False, batch_rows)
         cdef double total = 0
         cdef int status
         step.accumulate = accumulate
+        if not penalize:
+            step.penalty = 0
         self.reserve(rows)
         with nogil:
             status = self.accumulate(data, loss, rows_in_order, first, rows, batch_rows, &step,
@@ -1286,7 +1478,7 @@ cdef class Descent:
         cdef ds_rows target = _matrix(self.plan, gradients, &rows, writable=True), none
         cdef bint activate = loss.reads_outputs
         cdef Watch watch = _new_watch()
-        cdef Step step = self.begin(False)
+        cdef Step step = self.begin(False, 1)
         cdef Batch batch
         cdef double total = 0
         cdef int status = OK
@@ -1311,15 +1503,11 @@ cdef class Descent:
 
     def update(self) -> int:
         """One step with the gradients as they stand; returns a status."""
-        cdef Step step = self.begin(False)
+        cdef Step step = self.begin(False, 1)
         cdef int status
         with nogil:
             status = self.finish(&step)
         return status
-
-
-cdef bint _is_fused(Plan plan, Py_ssize_t rows) noexcept nogil:
-    return rows <= plan.block_rows and rows * plan.flops_per_row <= FUSED_FLOPS
 
 
 STATUS_OK = <int>OK
@@ -1431,7 +1619,7 @@ cdef int _session_backward(
 
 
 cdef int _session_update(void *self) noexcept nogil:
-    cdef Step step = (<Session>self).descent.begin(False)
+    cdef Step step = (<Session>self).descent.begin(False, 1)
     return (<Session>self).descent.finish(&step)
 
 

@@ -16,6 +16,7 @@ cdef extern from "downslope.h" nogil:
         DS_ELEMENTARY_COUNT
         DS_ISA_COUNT
         DS_LANES
+        DS_MAX_STATES
         DS_MAX_HYPER
         DS_MAX_COEFFICIENTS
         DS_MAX_THREADS
@@ -52,8 +53,8 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_prepare_fn)(
         const double *hyper, int64_t step, void *coefficients) noexcept nogil
     ctypedef int (*ds_update_fn)(
-        Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, void *parameters, void *state_1,
-        void *state_2, Py_ssize_t stride, const void *coefficients) noexcept nogil
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, void *parameters, void **states,
+        Py_ssize_t stride, const void *coefficients) noexcept nogil
     ctypedef void (*ds_transpose_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows source, ds_rows target) noexcept nogil
     ctypedef void (*ds_column_sums_fn)(
@@ -72,6 +73,18 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_elementary_fn)(
         Py_ssize_t n, const void *x, void *y) noexcept nogil
 
+    ctypedef void (*ds_add_penalty_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, ds_rows parameters, double l1,
+        double l2) noexcept nogil
+    ctypedef void (*ds_scale_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows block, double factor) noexcept nogil
+    ctypedef void (*ds_clip_fn)(Py_ssize_t n, void *values, double limit) noexcept nogil
+    ctypedef void (*ds_power_sums_fn)(
+        Py_ssize_t n, const void *values, double *absolute, double *squares) noexcept nogil
+    ctypedef void (*ds_limit_columns_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows block, double limit) noexcept nogil
+    ctypedef void (*ds_average_fn)(
+        Py_ssize_t n, const void *values, void *means, double momentum) noexcept nogil
     ctypedef Py_ssize_t (*ds_first_not_finite_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows block) noexcept nogil
     ctypedef Py_ssize_t (*ds_fma_chains_fn)(Py_ssize_t length, void *sum) noexcept nogil
@@ -89,10 +102,10 @@ cdef extern from "downslope.h" nogil:
     ctypedef struct ds_update_finish:
         ds_update_fn update
         void *parameters
-        void *state_1
-        void *state_2
+        void **states
         Py_ssize_t stride
         const void *coefficients
+        double l1, l2, remainder
         int *overflow
 
     ctypedef struct ds_kernels:
@@ -109,6 +122,12 @@ cdef extern from "downslope.h" nogil:
         ds_loss_fn *losses
         ds_prepare_fn *prepares
         ds_update_fn *updates
+        ds_add_penalty_fn add_penalty
+        ds_scale_fn scale
+        ds_clip_fn clip
+        ds_power_sums_fn power_sums
+        ds_limit_columns_fn limit_columns
+        ds_average_fn average
         ds_elementary_fn *elementary
         ds_first_not_finite_fn first_not_finite
         ds_fma_chains_fn fma_chains

@@ -1,14 +1,17 @@
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 ACTIVATIONS: dict[str, int]
+ROWWISE_ACTIVATIONS: frozenset[str]
 LOSSES: dict[str, int]
 OPTIMIZERS: dict[str, int]
 ELEMENTARY: dict[str, int]
 ISAS: dict[str, int]
 MAX_THREADS: int
+MAX_STATES: int
 OPTIMIZER_STATES: dict[str, int]
 
 # One float type throughout a call: float32 or float64.
@@ -56,10 +59,15 @@ def run_update(
     hyper: NDArray[np.float64],
     step: int,
     gradient: _Real,
-    state_1: _Real,
-    state_2: _Real,
+    states: Sequence[_Real],
     parameters: _Real,
 ) -> int: ...
+def run_add_penalty(isa: str, parameters: _Real, l1: float, l2: float, gradient: _Real) -> None: ...
+def run_scale(isa: str, factor: float, block: _Real) -> None: ...
+def run_clip(isa: str, limit: float, block: _Real) -> None: ...
+def run_power_sums(isa: str, block: _Real, out: NDArray[np.float64]) -> None: ...
+def run_limit_columns(isa: str, limit: float, block: _Real) -> None: ...
+def run_average(isa: str, values: _Real, momentum: float, means: _Real) -> None: ...
 def run_transpose(isa: str, source: _Real, out: _Real) -> None: ...
 def run_column_sums(isa: str, block: _Real, out: _Real) -> None: ...
 def run_product(

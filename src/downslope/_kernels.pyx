@@ -92,11 +92,14 @@ cdef dict _codes(const char *const *names, int count):
 
 #: Codes of the C side by name; the order is that of the lists in downslope.h.
 ACTIVATIONS = _codes(activation_names, DS_ACTIVATION_COUNT)
+#: Activations of a row as a whole, of which there is no derivative unit by unit.
+ROWWISE_ACTIVATIONS = frozenset(name for name, code in ACTIVATIONS.items() if rowwise[code])
 LOSSES = _codes(loss_names, DS_LOSS_COUNT)
 OPTIMIZERS = _codes(optimizer_names, DS_OPTIMIZER_COUNT)
 ELEMENTARY = _codes(elementary_names, DS_ELEMENTARY_COUNT)
 ISAS = {ds_isa_name(isa).decode(): isa for isa in range(DS_ISA_COUNT)}
 MAX_THREADS = DS_MAX_THREADS
+MAX_STATES = DS_MAX_STATES
 OPTIMIZER_STATES = {name: states[code] for name, code in OPTIMIZERS.items()}
 
 
@@ -413,19 +416,63 @@ def run_loss(
 
 
 def run_update(
-    str isa, str name, double[::1] hyper, int64_t step, real[:, ::1] gradient,
-    real[:, ::1] state_1, real[:, ::1] state_2, real[:, ::1] parameters,
+    str isa, str name, double[::1] hyper, int64_t step, real[:, ::1] gradient, states,
+    real[:, ::1] parameters,
 ) -> int:
-    """One optimiser step; returns 1 if an element overflowed and was left as it was."""
+    """One optimiser step; returns 1 if an element overflowed and was left as it was.
+    `states`: DS_MAX_STATES arrays, of which the optimiser takes the first ones."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
     cdef int code = OPTIMIZERS[name]
     cdef real coefficients[DS_MAX_COEFFICIENTS]
+    cdef void *data[DS_MAX_STATES]
+    cdef real[:, ::1] state
+    for k, state in enumerate(states):
+        data[k] = &state[0, 0]
     for n in range(DS_MAX_COEFFICIENTS):
         coefficients[n] = 0
     table.prepares[code](&hyper[0], step, coefficients)
     return table.updates[code](
-        gradient.shape[0], gradient.shape[1], _block(gradient), &parameters[0, 0],
-        &state_1[0, 0], &state_2[0, 0], parameters.shape[1], coefficients)
+        gradient.shape[0], gradient.shape[1], _block(gradient), &parameters[0, 0], data,
+        parameters.shape[1], coefficients)
+
+
+def run_add_penalty(
+    str isa, real[:, ::1] parameters, double l1, double l2, real[:, ::1] gradient
+):
+    """gradient += 2 l2 p + l1 sign(p)."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.add_penalty(gradient.shape[0], gradient.shape[1], _block(gradient), _block(parameters),
+                      l1, l2)
+
+
+def run_scale(str isa, double factor, real[:, ::1] block):
+    """block *= factor."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.scale(block.shape[0], block.shape[1], _block(block), factor)
+
+
+def run_clip(str isa, double limit, real[:, ::1] block):
+    """Each element into -limit .. limit."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.clip(block.size, _block(block).data, limit)
+
+
+def run_power_sums(str isa, real[:, ::1] block, double[::1] out):
+    """out = (sum of |x|, sum of x^2)."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.power_sums(block.size, _block(block).data, &out[0], &out[1])
+
+
+def run_limit_columns(str isa, double limit, real[:, ::1] block):
+    """Columns with a norm above the limit are scaled down to it."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.limit_columns(block.shape[0], block.shape[1], _block(block), limit)
+
+
+def run_average(str isa, real[:, ::1] values, double momentum, real[:, ::1] means):
+    """means = momentum * means + (1 - momentum) * values."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.average(values.size, _block(values).data, _block(means).data, momentum)
 
 
 def run_transpose(str isa, real[:, ::1] source, real[:, ::1] out):

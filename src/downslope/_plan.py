@@ -20,6 +20,8 @@ from downslope.losses import Loss
 # Streams of random numbers, in the upper bits of a stream's number; the lower 48 bits are the
 # layer or the epoch.  Element i of stream s is a function of (seed, s, i).
 STREAM_WEIGHTS, STREAM_ORDER, STREAM_SPLIT = (purpose << 48 for purpose in (1, 2, 3))
+# Of `minimize` and `random_search`, whose seed is no network's: the start, and step after step.
+STREAM_START, STREAM_WALK = (purpose << 48 for purpose in (64, 65))
 
 
 def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> _engine.Plan:
@@ -38,6 +40,11 @@ def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> _en
                 layer.bias_count,
                 _kernels.ACTIVATIONS[layer.activation.name],
                 layer.activation.parameter or 0.0,
+                layer.l1,
+                layer.l2,
+                math.inf if layer.max_norm is None else layer.max_norm,
+                layer.learning_rate,
+                layer.trainable,
             )
         )
         inputs = layer.units

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,16 @@ def as_number(
     return number
 
 
+def as_seed(seed: object) -> int:
+    """A whole number from 0 to 2**64 - 1; drawn at random for None."""
+    if seed is None:
+        return secrets.randbits(64)
+    value = as_count("seed", seed, at_least=0)
+    if value >= 1 << 64:
+        raise ValueError(f"seed must be below 2**64; got {seed!r}")
+    return value
+
+
 def as_float_type(dtype: Any) -> np.dtype[Any]:
     """float32 or float64, or an error."""
     error = ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
@@ -134,6 +145,19 @@ def as_row(name: str, values: Any, columns: int) -> NDArray[Any]:
             f"{name} must be one row, of shape ({columns},); got {_shape_text(array.shape)}"
         )
     return array.reshape(1, columns)
+
+
+def as_point(name: str, values: Any) -> NDArray[np.float64]:
+    """A finite number or array of any shape but an empty one, as a float64 copy."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be a number or an array of numbers; got {values!r}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty; give at least one variable")
+    point = array.astype(np.float64, order="C")
+    if not np.isfinite(point).all():
+        raise ValueError(f"{name} must be finite; found NaN or infinity")
+    return point
 
 
 def as_vector(name: str, values: Any, rows: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from downslope import _engine
 from downslope.baseline import NumpyNetwork
 from downslope.network import Network
 from downslope.optimizers import SGD, Adam
@@ -180,6 +181,7 @@ def phases(case: Case, threads: int = 1, seconds: float = 0.5) -> dict[str, floa
     network = trainer.network
     x, y = case.data()
     data = network.dataset(x, y, trainer.loss, None)
+    assert isinstance(data, _engine.Dataset)
     order = np.random.default_rng(SEED).permutation(len(x))
     descent = trainer._descent
     descent.keep_gradients(network.gradients)

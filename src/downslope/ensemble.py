@@ -19,7 +19,7 @@ from downslope.callbacks import EarlyStopping
 from downslope.history import History
 from downslope.losses import Loss
 from downslope.network import Network
-from downslope.optimizers import Optimizer
+from downslope.optimizers import LBFGS, Optimizer
 from downslope.training import DIVERGENCES, Trainer
 
 # Bytes of a cache line: members that are trained by different threads share none.
@@ -164,12 +164,14 @@ class Ensemble:
             Trainer(network, loss, chosen)
             for network, chosen in zip(self.networks, _for_members(optimizer, n), strict=True)
         ]
+        for trainer in trainers:
+            _check_optimizer(trainer.optimizer)
         data = self._data(trainers[0], X, y, sample_weight)
         validation = None
         if validation_data is not None:
             validation = _by_name(trainers[0]._validation(validation_data))
         if early_stopping is not None:
-            _check_stopping(early_stopping, validation is not None)
+            _check_stopping(early_stopping, trainers[0], validation is not None)
         rows = data[0].rows
         batch = rows if batch_size is None else min(as_count("batch_size", batch_size), rows)
         members = [
@@ -378,7 +380,22 @@ def _for_members(optimizer: Any, n: int) -> list[Any]:
     return optimizers
 
 
-def _check_stopping(stopping: Any, validates: bool) -> None:
+def _check_optimizer(optimizer: Optimizer | LBFGS) -> None:
+    """Refuse what the loop in the engine does not do."""
+    if isinstance(optimizer, LBFGS) or optimizer.schedule is not None:
+        raise ValueError(
+            "an Ensemble takes step-wise optimisers with a constant learning rate; "
+            f"got {optimizer!r}"
+        )
+    if optimizer.ema_momentum is not None or optimizer.gradient_accumulation_steps > 1:
+        raise ValueError(
+            "an Ensemble does not average parameters or accumulate gradients over steps; "
+            f"got {optimizer!r}"
+        )
+
+
+def _check_stopping(stopping: Any, trainer: Trainer, validates: bool) -> None:
     if not isinstance(stopping, EarlyStopping):
         raise TypeError(f"early_stopping must be a downslope.EarlyStopping; got {stopping!r}")
-    stopping.check(validates)
+    trainer.validates = validates
+    stopping.on_fit_begin(trainer)

@@ -14,9 +14,9 @@ class History:
     ----------
     loss : list of float
         Training loss of each epoch: the mean over its rows, each as it was met, before the update
-        of its batch.
+        of its batch; with the penalties of the layers, if there are any.
     val_loss : list of float
-        Validation loss at the end of each epoch; empty without validation data.
+        Validation loss at the end of each epoch, without penalties; empty without validation data.
     seconds : float
         Time spent on training and validation, callbacks not counted.
 
@@ -55,7 +55,7 @@ class History:
         self.seconds += seconds
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the losses over the epochs; needs matplotlib (extra ``cli``).
+        """Draw the losses over the epochs; needs matplotlib (extra ``plots``).
 
         Parameters
         ----------

@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope._validate import as_count
+from downslope._validate import as_count, as_number
 from downslope.activations import Activation, as_activation
 from downslope.initializers import Initializer, as_initializer
+
+#: What a layer says of its training, and what it says by default.
+TRAINING_OPTIONS: dict[str, Any] = {
+    "l1": 0.0,
+    "l2": 0.0,
+    "max_norm": None,
+    "learning_rate": 1.0,
+    "trainable": True,
+}
 
 
 class Dense:
@@ -33,6 +42,16 @@ class Dense:
         Whether there is a bias at all.
     shared_bias : bool, default False
         One number for all units of the layer instead of one for each.
+    l1, l2 : float, default 0.0
+        Penalties on the weights (not on the bias): ``l1 * sum(abs(weights))`` and ``l2 *
+        sum(weights**2)`` are added to the training loss of each step, as in Keras.
+    max_norm : float, optional
+        Largest Euclidean norm of the incoming weights of a unit, a column of ``weights``; scaled
+        down to it after each update (Srebro and Shraibman, 2005).
+    learning_rate : float, default 1.0
+        Factor of the optimiser's learning rate for this layer.
+    trainable : bool, default True
+        Whether training changes the layer.
 
     Raises
     ------
@@ -55,10 +74,20 @@ class Dense:
         bias: ArrayLike = 0.0,
         use_bias: bool = True,
         shared_bias: bool = False,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        learning_rate: float = 1.0,
+        trainable: bool = True,
     ) -> None:
         self.units = as_count("units", units)
         self.activation = as_activation(activation)
         self.use_bias, self.shared_bias = bool(use_bias), bool(shared_bias)
+        self.l1 = as_number("l1", l1, at_least=0.0)
+        self.l2 = as_number("l2", l2, at_least=0.0)
+        self.max_norm = None if max_norm is None else as_number("max_norm", max_norm, above=0.0)
+        self.learning_rate = as_number("learning_rate", learning_rate, above=0.0)
+        self.trainable = bool(trainable)
         self.weights: Initializer | NDArray[np.float64]
         if isinstance(weights, str | Initializer):
             self.weights = as_initializer(weights, self.activation.name)
@@ -81,6 +110,9 @@ class Dense:
     def __repr__(self) -> str:
         extra = "" if self.use_bias else ", use_bias=False"
         extra += ", shared_bias=True" if self.shared_bias else ""
+        for name, default in TRAINING_OPTIONS.items():
+            value = getattr(self, name)
+            extra += "" if value == default else f", {name}={value!r}"
         return f"Dense({self.units}, {self.activation.name!r}{extra})"
 
 

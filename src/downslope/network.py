@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +23,21 @@ from downslope._validate import (
     as_memory,
     as_row,
     as_rows,
+    as_seed,
     as_targets,
     as_weights,
     some_rows,
 )
 from downslope.activations import Activation
 from downslope.initializers import Initializer
-from downslope.layers import Dense, Layer
+from downslope.layers import TRAINING_OPTIONS, Dense, Layer
 from downslope.losses import Loss, as_loss
 from downslope.passes import Pass
 
 if TYPE_CHECKING:
     from downslope.callbacks import Callback
     from downslope.history import History
-    from downslope.optimizers import Optimizer
+    from downslope.optimizers import LBFGS, Optimizer
 
 # Rows that go through the layers together in `predict`.
 _PREDICT_ROWS = 512
@@ -132,7 +132,7 @@ class Network:
                 shared_bias=shared_bias,
             )
         _check_weight_shapes(inputs, dense)
-        self._build(inputs, dense, as_float_type(dtype), _as_seed(seed), parameters, gradients)
+        self._build(inputs, dense, as_float_type(dtype), as_seed(seed), parameters, gradients)
         if parameters is not None:
             return
         with np.errstate(over="ignore"):  # what overflows is found by the check that follows
@@ -381,7 +381,7 @@ class Network:
         y: ArrayLike,
         *,
         loss: str | Loss | LossFunction = "mse",
-        optimizer: str | Optimizer = "sgd",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         epochs: int = 1,
         batch_size: int | None = 32,
         shuffle: bool = True,
@@ -407,7 +407,10 @@ class Network:
             and the targets of a batch that returns a tuple: the losses (rows,) or their mean, and
             the gradient (rows, outputs) of the mean by the outputs.  The targets reach it as they
             are, whatever they mean.  A function is called once per batch, on a slower path.
-        optimizer : str, SGD or Adam, default "sgd"
+        optimizer : str, Optimizer or LBFGS, default "sgd"
+            ``"sgd"``, ``"adam"``, ``"adamw"``, ``"nadam"``, ``"radam"``, ``"adagrad"``,
+            ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its
+            defaults, or an object such as ``downslope.Adam(1e-3)``.
         epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
 callbacks, on_divergence, threads, verbose
             See `Trainer.fit`.
@@ -490,6 +493,7 @@ callbacks, on_divergence, threads, verbose
                     "parameter": layer.activation.parameter,
                     "use_bias": layer.use_bias,
                     "shared_bias": layer.shared_bias,
+                    **{name: getattr(layer, name) for name in TRAINING_OPTIONS},
                 }
                 for layer in self._dense
             ],
@@ -692,6 +696,7 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
             weights="zeros",
             use_bias=layer["use_bias"],
             shared_bias=layer["shared_bias"],
+            **{name: layer.get(name, default) for name, default in TRAINING_OPTIONS.items()},
         )
         for layer in description["layers"]
     ]
@@ -800,15 +805,6 @@ def _check_weight_shapes(inputs: int, layers: Sequence[Dense]) -> None:
                     f"got {layer.weights.shape}"
                 )
         inputs = layer.units
-
-
-def _as_seed(seed: Any) -> int:
-    if seed is None:
-        return secrets.randbits(64)
-    value = as_count("seed", seed, at_least=0)
-    if value >= 1 << 64:
-        raise ValueError(f"seed must be below 2**64; got {seed!r}")
-    return value
 
 
 def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:

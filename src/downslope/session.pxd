@@ -18,7 +18,8 @@ cdef extern from "downslope_session.h" nogil:
         int (*predict)(void *self, const void *x, Py_ssize_t rows, void *out) noexcept nogil
         int (*forward)(void *self, const void *x, Py_ssize_t rows, void *out) noexcept nogil
         int (*backward)(
-            void *self, const void *d_out, Py_ssize_t rows, int accumulate, void *d_x) noexcept nogil
+            void *self, const void *d_out, Py_ssize_t rows, int accumulate,
+            void *d_x) noexcept nogil
         int (*update)(void *self) noexcept nogil
         int (*step)(
             void *self, const void *x, const void *y, Py_ssize_t rows, double *loss) noexcept nogil

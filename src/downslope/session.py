@@ -47,7 +47,8 @@ class Session:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as it should be, or the loss is a function or takes no labels.
+        If an argument is not as it should be, the loss is a function or takes no labels, or the
+        learning rate follows a schedule.
 
     Examples
     --------
@@ -67,6 +68,11 @@ class Session:
             raise TypeError("a session needs a loss by its name; a function needs Python")
         if labels and loss.kind.label_kernel is None:
             raise ValueError(f"loss {loss.name!r} takes no labels; drop labels=True")
+        if trainer._rule.schedule is not None:
+            raise ValueError(
+                "a session takes steps at one learning rate; give the optimizer a number, and set "
+                "trainer.learning_rate between calls"
+            )
         network = trainer.network
         trainer._descent.keep_gradients(network.gradients)
         self.trainer = trainer

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _kernels, _own_loss, _plan, _threads
+from downslope import _engine, _kernels, _lbfgs, _own_loss, _plan, _threads
 from downslope._memory import aligned_zeros
 from downslope._own_loss import LossFunction, Rows
 from downslope._validate import as_count, as_memory, as_number, as_row, choose
-from downslope.callbacks import Callback, Progress
+from downslope.callbacks import Callback, Checkpoint, Progress
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
 from downslope.losses import Loss
 from downslope.network import Network
-from downslope.optimizers import Optimizer, as_optimizer
+from downslope.optimizers import LBFGS, SGD, Optimizer, as_optimizer
 
 if TYPE_CHECKING:
     from downslope.interop.mpi import Ranks
@@ -79,7 +79,7 @@ class Trainer:
         Trained in place.
     loss : str, Loss or function, default "mse"
         See `Network.fit`.
-    optimizer : str, SGD or Adam, default "sgd"
+    optimizer : str, Optimizer or LBFGS, default "sgd"
     threads : int, optional
         At most so many; see `set_num_threads`.
     state : array (states, parameters), optional
@@ -102,10 +102,10 @@ class Trainer:
     steps : int
         Updates made.
     learning_rate : float
-        Of the steps to come; can be set.
+        Of the steps to come; can be set, unless the optimiser has a schedule.
     state : array (states, parameters)
         The optimiser's state (velocity; means of the gradient and of its square), in the order of
-        ``network.parameters``.
+        ``network.parameters``; the last row is the parameters' moving average, if one is kept.
     history : History or None
         Of the last `fit`, also when it ended with an error.
     interrupted : bool
@@ -131,7 +131,7 @@ class Trainer:
         self,
         network: Network,
         loss: str | Loss | LossFunction = "mse",
-        optimizer: str | Optimizer = "sgd",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         *,
         threads: int | None = None,
         state: Any = None,
@@ -154,20 +154,9 @@ class Trainer:
         self._with_state: list[Callback] = []
         # From `resume` to the `fit` that goes on: the run, and the states of its callbacks.
         self._resumed: tuple[_Run, list[CallbackState]] | None = None
-        kernel = self.optimizer.kernel
-        shape = (_kernels.OPTIMIZER_STATES[kernel], network.parameters.size)
-        self.state = (
-            aligned_zeros(shape, network.dtype)
-            if state is None
-            else as_memory("state", state, shape, network.dtype)
-        )
-        self._descent = _engine.Descent(
-            network._engine_plan,
-            network.parameters,
-            self.state,
-            _kernels.OPTIMIZERS[kernel],
-            self.optimizer.hyper,
-        )
+        # L-BFGS needs the gradients alone
+        self._rule = SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
+        self.state, self._descent = _make_descent(network, self._rule, state)
         self._ranks: Ranks | None = None
         if communicator is not None:
             from downslope.interop.mpi import Ranks
@@ -185,6 +174,12 @@ class Trainer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
+        self._refuse_lbfgs("a learning rate")
+        if self._rule.schedule is not None:
+            raise ValueError(
+                "the optimizer's learning rate follows a schedule and can not be set besides; give "
+                "the optimizer a number"
+            )
         self._descent.learning_rate = as_number("learning_rate", value, at_least=0.0)
 
     # ---- Your own loop ----
@@ -201,7 +196,7 @@ class Trainer:
         Returns
         -------
         float
-            The mean loss of the batch before the update.
+            The mean loss of the batch before the update, with the layers' penalties.
 
         Raises
         ------
@@ -213,6 +208,7 @@ class Trainer:
             If the loss or the new parameters are not finite; the parameters are the last finite
             ones.
         """
+        self._refuse_lbfgs("step()")
         data = self.network.dataset(X, y, self.loss, sample_weight)
         threads = _threads.resolve(self.threads)
         self.network.exclusive.claim()
@@ -273,7 +269,8 @@ class Trainer:
         Returns
         -------
         array (rows, parameters)
-            `out`, if given.  The mean over the rows is what `compute_gradients` gives, to rounding.
+            `out`, if given.  Without the layers' penalties, the mean over the rows is what
+            `compute_gradients` gives, to rounding.
 
         Raises
         ------
@@ -311,7 +308,7 @@ class Trainer:
     def compute_gradients(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
     ) -> float:
-        """The gradients of the mean loss of a batch, without an update.
+        """The gradients of the mean loss of a batch and the layers' penalties, without an update.
 
         They are in ``network.gradients``, where they can be changed before `update`.
 
@@ -324,7 +321,7 @@ class Trainer:
         Returns
         -------
         float
-            The mean loss of the batch.
+            The mean loss of the batch, with the penalties.
 
         Raises
         ------
@@ -351,17 +348,12 @@ class Trainer:
         data = self.network.dataset(X, y, self.loss, sample_weight)
         threads = _threads.resolve(self.threads)
         with self.network.exclusive:
-            if isinstance(data, Rows):
-                return self._own_gradients(data, threads)
-            self._descent.keep_gradients(self.network.gradients)
-            status, total = self._descent.compute_gradients(
-                data, self._losses[data.has_labels], threads
-            )
-        self._check(status)
-        return total / data.rows
+            return self._gradients_of(data, threads)
 
     def update(self) -> None:
         """One step of the optimiser with ``network.gradients`` as they stand.
+
+        If the optimiser clips, they are clipped in place.
 
         Raises
         ------
@@ -370,7 +362,10 @@ class Trainer:
         FloatingPointError
             If a new parameter is not finite; it is left as it was.
         """
+        self._refuse_lbfgs("update()")
         with self.network.exclusive:
+            if self._rule.schedule is not None:
+                self._descent.learning_rate = self._rule.schedule.rates(self.steps, 1)[0]
             self._descent.keep_gradients(self.network.gradients)
             self._check(self._descent.update())
 
@@ -554,8 +549,11 @@ class Trainer:
         data = self.network.dataset(X, y, self.loss, sample_weight)
         rows, validation = self._split(data, validation_data, validation_split)
         count = data.rows if rows is None else len(rows)
-        batch = count if batch_size is None else min(as_count("batch_size", batch_size), count)
+        batch = count if batch_size is None else as_count("batch_size", batch_size)
+        batch = min(batch * self._rule.gradient_accumulation_steps, count)
         watchers = [*_checked_callbacks(callbacks), *([Progress()] if verbose else [])]
+        if isinstance(self.optimizer, LBFGS):
+            _check_for_lbfgs(self.network, watchers)
         held_out = 0 if validation is None else validation.rows
         run = _Run(count, held_out, batch, shuffle, sampling, self.epoch)
         together = contextlib.nullcontext() if self._ranks is None else self._ranks.together()
@@ -571,7 +569,13 @@ class Trainer:
                     callback.on_fit_begin(self)
                     begun.append(callback)
                 self._load_callbacks()
-                self._run_epochs(run, data, rows, validation, threads, watchers)
+                if isinstance(self.optimizer, LBFGS):
+                    taken = data if rows is None else data.take(rows)
+                    self._run_lbfgs(self.optimizer, run, taken, validation, threads, watchers)
+                else:
+                    self._run_epochs(run, data, rows, validation, threads, watchers)
+                if self._descent.average is not None:
+                    self.network.parameters[...] = self._descent.average
                 self.interrupted = False
             except _Divergence as error:
                 if on_divergence == "raise":
@@ -624,18 +628,64 @@ class Trainer:
             order = self._order(rows, drawn, run.sampling)
             run.seconds += time.perf_counter() - begin
             self._run_batches(run, data, order, threads, callbacks)
-            logs = {"loss": run.total / run.rows}
-            if validation is not None:
-                begin = time.perf_counter()
-                logs["val_loss"] = self.network.mean_loss(validation, self.loss, threads)
-                run.seconds += time.perf_counter() - begin
-            run.end_epoch(logs)
-            self.epoch += 1
-            stops = [callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks]
-            if any(stops) if self._ranks is None else self._ranks.any(any(stops)):
-                run.stopped, self.target_epoch = True, self.epoch
+            self._end_epoch(run, run.total / run.rows, validation, threads, callbacks)
+
+    def _end_epoch(
+        self,
+        run: _Run,
+        loss: float,
+        validation: _engine.Dataset | Rows | None,
+        threads: int,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        """Validate, note and report an epoch with this mean loss."""
+        logs = {"loss": loss}
+        if validation is not None:
+            begin = time.perf_counter()
+            logs["val_loss"] = self.network.mean_loss(validation, self.loss, threads)
+            run.seconds += time.perf_counter() - begin
+        run.end_epoch(logs)
+        self.epoch += 1
+        stops = [callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks]
+        if any(stops) if self._ranks is None else self._ranks.any(any(stops)):
+            run.stopped, self.target_epoch = True, self.epoch
+        for callback in callbacks:
+            callback.on_pause(self)
+
+    def _run_lbfgs(
+        self,
+        optimizer: LBFGS,
+        run: _Run,
+        data: _engine.Dataset | Rows,
+        validation: _engine.Dataset | Rows | None,
+        threads: int,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        """Iterations on all rows of a data set; each is an epoch."""
+
+        def begin_epoch() -> float:
             for callback in callbacks:
-                callback.on_pause(self)
+                callback.on_epoch_begin(self, self.epoch)
+            return time.perf_counter()
+
+        begin = begin_epoch()
+
+        def loss_and_gradient() -> tuple[float, NDArray[Any]]:
+            return self._gradients_of(data, threads), self.network.gradients
+
+        def after_iteration(loss: float) -> bool:
+            nonlocal begin
+            run.seconds = time.perf_counter() - begin
+            self._descent.steps += 1
+            self._end_epoch(run, loss, validation, threads, callbacks)
+            if self.epoch < self.target_epoch:
+                begin = begin_epoch()
+            return run.stopped
+
+        iterations = self.target_epoch - self.epoch
+        _lbfgs.run(
+            optimizer, self.network.parameters, loss_and_gradient, iterations, after_iteration
+        )
 
     def _run_batches(
         self,
@@ -687,11 +737,15 @@ class Trainer:
             return self._ranks.train(self, data, order, batch_size, threads, batch, total, seconds)
         if isinstance(data, Rows):
             return self._train_own(data, order, batch_size, threads, batch, total, seconds)
+        rates = None
+        if self._rule.schedule is not None:
+            count = data.rows if order is None else len(order)
+            rates = self._rule.schedule.rates(self.steps, -(-count // batch_size) - batch)
         if self._descent.needs_gradients(batch_size):
             self._descent.keep_gradients(self.network.gradients)
         loss = self._losses[data.has_labels]
         status, total, batch = self._descent.train(
-            data, loss, order, batch_size, threads, batch, total, seconds
+            data, loss, order, batch_size, threads, batch, total, seconds, rates
         )
         self._check(status)
         return total, batch
@@ -711,19 +765,33 @@ class Trainer:
         deadline = time.monotonic() + seconds
         while batch * batch_size < len(order):
             rows = data.take(order[batch * batch_size : (batch + 1) * batch_size])
-            total += rows.rows * self._own_gradients(rows, threads)
+            total += rows.rows * self._gradients_of(rows, threads)
             self.update()
             batch += 1
             if time.monotonic() >= deadline:
                 break
         return total, batch
 
-    def _own_gradients(self, data: Rows, threads: int) -> float:
-        """The mean loss of a batch by a function; its gradients are in ``network.gradients``."""
-        loss = _own_loss.compute_gradients(self.network, data, threads)
-        if not np.isfinite(loss):
-            self._check(_engine.STATUS_LOSS_NOT_FINITE)
-        return loss
+    def _gradients_of(self, data: _engine.Dataset | Rows, threads: int) -> float:
+        """The mean loss over a data set; its gradients are in ``network.gradients``."""
+        if isinstance(data, Rows):
+            loss = _own_loss.compute_gradients(self.network, data, threads)
+            if not np.isfinite(loss):
+                self._check(_engine.STATUS_LOSS_NOT_FINITE)
+            return loss
+        self._descent.keep_gradients(self.network.gradients)
+        status, total = self._descent.compute_gradients(
+            data, self._losses[data.has_labels], threads
+        )
+        self._check(status)
+        return total / data.rows
+
+    def _refuse_lbfgs(self, what: str) -> None:
+        if isinstance(self.optimizer, LBFGS):
+            raise TypeError(
+                f"LBFGS has no use for {what}: it works on whole runs; call fit, or take another "
+                "optimizer"
+            )
 
     def _check(self, status: int) -> None:
         """Raise what a run that ended early has to say."""
@@ -792,6 +860,52 @@ def _compare(checkpoint: dict[str, Any], given: dict[str, Any]) -> None:
                 f"the checkpoint was written with {name}={expected!r}, and here it is "
                 f"{given[name]!r}: give what the interrupted run had, or begin without resume()"
             )
+
+
+def _check_for_lbfgs(network: Network, callbacks: Sequence[Callback]) -> None:
+    """Before a run: SciPy is there, and nothing is asked for that L-BFGS does not do."""
+    _lbfgs.scipy_minimize()
+    for index, layer in enumerate(network._dense):
+        if layer.max_norm is not None or layer.learning_rate != 1:
+            raise ValueError(
+                f"LBFGS heeds neither max_norm nor learning_rate of a layer; layer {index} has "
+                "one: drop it, or take another optimizer"
+            )
+    if any(isinstance(callback, Checkpoint) for callback in callbacks):
+        raise ValueError(
+            "a run of LBFGS can not be resumed: drop the Checkpoint, or take another optimizer"
+        )
+
+
+def _make_descent(
+    network: Network, optimizer: Optimizer, memory: Any
+) -> tuple[NDArray[Any], _engine.Descent]:
+    """The optimiser's state (states, parameters), in memory that is given or new, and the engine's
+    descent with it."""
+    kernel, momentum = optimizer.kernel, optimizer.ema_momentum
+    states = _kernels.OPTIMIZER_STATES[kernel]
+    shape = (states + (momentum is not None), network.parameters.size)
+    if memory is None:
+        state = aligned_zeros(shape, network.dtype)
+        for row, value in zip(state, optimizer.initial_state, strict=False):
+            row[...] = value
+    else:
+        state = as_memory("state", memory, shape, network.dtype)
+    descent = _engine.Descent(
+        network._engine_plan,
+        network.parameters,
+        state,
+        _kernels.OPTIMIZERS[kernel],
+        optimizer.hyper,
+    )
+    descent.weight_decay = optimizer.weight_decay
+    if optimizer.clip_value is not None:
+        descent.clip_value = optimizer.clip_value
+    if optimizer.clip_norm is not None:
+        descent.clip_norm = optimizer.clip_norm
+    if momentum is not None:
+        descent.keep_average(state[states], momentum, optimizer.ema_overwrite_frequency or 0)
+    return state, descent
 
 
 def _checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:

@@ -109,10 +109,15 @@ class Ranks:
             raise TypeError("ranks train with losses by their names; got a function")
         rows = data.rows if order is None else len(order)
         trainer._descent.keep_gradients(trainer.network.gradients)
-        deadline = time.monotonic() + seconds
+        schedule, rates = trainer._rule.schedule, None
+        if schedule is not None:
+            rates = schedule.rates(trainer.steps, -(-rows // batch_size) - batch)
+        begun, deadline = batch, time.monotonic() + seconds
         with self.together():
             while batch * batch_size < rows:
                 first = batch * batch_size
+                if rates is not None:
+                    trainer._descent.learning_rate = rates[batch - begun]
                 count = min(batch_size, rows - first)
                 total += self._gradients(trainer, data, order, first, count, threads)
                 trainer._check(trainer._descent.update())
@@ -141,7 +146,15 @@ class Ranks:
         if own > 0:
             loss_kernel = trainer._losses[data.has_labels]
             status, loss = descent.compute_part(
-                data, loss_kernel, order, first + begin, own, rows, goes_on, threads
+                data,
+                loss_kernel,
+                order,
+                first + begin,
+                own,
+                rows,
+                goes_on,
+                self._rank + 1 == self._size,  # the layers' penalties once, after all rows
+                threads,
             )
         elif not goes_on:
             gradients[:] = 0
