@@ -27,7 +27,7 @@ def train(rank_order, communicator=COMM, callbacks=()):
     trainer = ds.Trainer(
         net,
         "cross_entropy",
-        ds.Adam(lambda step: 0.05 * 0.99**step),
+        ds.Adam(ds.schedules.Exponential(0.05, steps=200)),
         communicator=communicator,
         rank_order=rank_order,
     )
