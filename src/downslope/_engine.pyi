@@ -9,11 +9,18 @@ STATUS_OVERFLOW: int
 
 # Of the plan's float type, float32 or float64.
 _Real = NDArray[Any]
-# inputs, outputs, weights offset, bias offset, bias count, activation code, activation parameter
-_LayerFields = tuple[int, int, int, int, int, int, float]
+# inputs, outputs, weights offset, bias offset, bias count, activation code, activation parameter,
+# dropped outputs
+_LayerFields = tuple[int, int, int, int, int, int, float, int]
 
 class Plan:
-    def __new__(cls, layers: list[_LayerFields], float_bits: int) -> Self: ...
+    def __new__(
+        cls,
+        layers: list[_LayerFields],
+        float_bits: int,
+        input_dropped: int = 0,
+        input_noise: float = 0,
+    ) -> Self: ...
     @property
     def n_layers(self) -> int: ...
     @property
@@ -34,7 +41,7 @@ class Plan:
     def float_bits(self) -> int: ...
 
 class Workspace:
-    def __new__(cls, plan: Plan, rows: int, training: bool) -> Self: ...
+    def __new__(cls, plan: Plan, rows: int, training: bool, noisy: bool = False) -> Self: ...
     @property
     def plan(self) -> Plan: ...
     @property
@@ -72,10 +79,12 @@ class Dataset:
     def arrays(self) -> tuple[_Real, _Real | NDArray[np.int64], _Real | None]: ...
     @property
     def has_labels(self) -> bool: ...
+    def with_weight(self, weight: _Real | None) -> Dataset: ...
     def take(self, rows: NDArray[np.int64]) -> Dataset: ...
 
 class Descent:
     steps: int
+    seed: int
     learning_rate: float
     def __init__(
         self,
@@ -84,6 +93,7 @@ class Descent:
         state: _Real,
         optimizer: int,
         hyper: tuple[float, ...],
+        seed: int,
     ) -> None: ...
     @property
     def plan(self) -> Plan: ...

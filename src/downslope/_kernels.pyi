@@ -9,6 +9,7 @@ OPTIMIZERS: dict[str, int]
 ELEMENTARY: dict[str, int]
 ISAS: dict[str, int]
 MAX_THREADS: int
+DROPOUT_ONE: int
 OPTIMIZER_STATES: dict[str, int]
 
 # One float type throughout a call: float32 or float64.
@@ -57,6 +58,13 @@ def run_update(
     state_2: _Real,
     parameters: _Real,
 ) -> int: ...
+def run_dropout_mask(
+    isa: str, seed: int, stream: int, first: int, dropped: int, out: _Real
+) -> None: ...
+def run_multiply(isa: str, x: _Real, mask: _Real, out: _Real) -> None: ...
+def run_add_normal(
+    isa: str, seed: int, stream: int, first: int, x: _Real, deviation: float, out: _Real
+) -> None: ...
 def run_transpose(isa: str, source: _Real, out: _Real) -> None: ...
 def run_column_sums(isa: str, block: _Real, out: _Real) -> None: ...
 def run_product(

@@ -18,11 +18,18 @@ from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
 
 # Streams of random numbers, in the upper bits of a stream's number; the lower 48 bits are the
-# layer or the epoch.  Element i of stream s is a function of (seed, s, i).
+# layer or the epoch.  Element i of stream s is a function of (seed, s, i).  Purposes 4, dropout
+# masks, and 5, noise of the inputs, are the engine's, with the step in the lower bits.
 STREAM_WEIGHTS, STREAM_ORDER, STREAM_SPLIT = (purpose << 48 for purpose in (1, 2, 3))
 
 
-def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> Plan:
+def make_plan(
+    inputs: int,
+    layers: Sequence[Dense],
+    dtype: np.dtype[Any],
+    input_dropout: float,
+    input_noise: float,
+) -> Plan:
     """The engine's view of a network."""
     fields = []
     offset = 0
@@ -38,10 +45,16 @@ def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> Pla
                 layer.bias_count,
                 _kernels.ACTIVATIONS[layer.activation.name],
                 layer.activation.parameter or 0.0,
+                _dropped(layer.dropout),
             )
         )
         inputs = layer.units
-    return Plan(fields, dtype.itemsize * 8)
+    return Plan(fields, dtype.itemsize * 8, _dropped(input_dropout), input_noise)
+
+
+def _dropped(rate: float) -> int:
+    """A dropout rate as the kernels take it; never all."""
+    return min(round(rate * _kernels.DROPOUT_ONE), _kernels.DROPOUT_ONE - 1)
 
 
 def make_views(inputs: int, layers: Sequence[Dense], parameters: NDArray[Any]) -> list[Layer]:
@@ -58,6 +71,7 @@ def make_views(inputs: int, layers: Sequence[Dense], parameters: NDArray[Any]) -
                 layer.activation,
                 parameters[offset:bias].reshape(inputs, layer.units),
                 parameters[bias:end] if layer.use_bias else None,
+                layer.dropout,
             )
         )
         inputs, offset = layer.units, end

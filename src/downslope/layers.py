@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope._validate import as_count
+from downslope._validate import as_count, as_number
 from downslope.activations import Activation, as_activation
 from downslope.initializers import Initializer, as_initializer
 
@@ -32,6 +32,16 @@ class Dense:
         Whether there is a bias at all.
     shared_bias : bool, default False
         One number for all units of the layer instead of one for each.
+    dropout : float, default 0.0
+        In training, the share of the layer's outputs that is set to zero, at least 0 and below 1,
+        in steps of 2**-16.  The others are divided by what is left (inverted dropout), so that
+        prediction needs no factor.  Which ones, is a function of the network's seed, the number of
+        the step, the layer and the place in the batch.  Not for the last layer.
+
+    Notes
+    -----
+    Dropout: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to
+    prevent neural networks from overfitting", JMLR 15 (2014).  The draws are those of Philox4x32-10.
 
     Raises
     ------
@@ -54,10 +64,12 @@ class Dense:
         bias: ArrayLike = 0.0,
         use_bias: bool = True,
         shared_bias: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         self.units = as_count("units", units)
         self.activation = as_activation(activation)
         self.use_bias, self.shared_bias = bool(use_bias), bool(shared_bias)
+        self.dropout = as_number("dropout", dropout, at_least=0.0, below=1.0)
         self.weights: Initializer | NDArray[np.float64]
         if isinstance(weights, str | Initializer):
             self.weights = as_initializer(weights, self.activation.name)
@@ -80,6 +92,7 @@ class Dense:
     def __repr__(self) -> str:
         extra = "" if self.use_bias else ", use_bias=False"
         extra += ", shared_bias=True" if self.shared_bias else ""
+        extra += f", dropout={self.dropout:g}" if self.dropout else ""
         return f"Dense({self.units}, {self.activation.name!r}{extra})"
 
 
@@ -98,6 +111,8 @@ class Layer:
     bias : array (outputs,) or (1,) or None
         Writable view into ``network.parameters``; one number when the units share it, None when
         there is none.
+    dropout : float
+        The share of the outputs that training sets to zero.
     """
 
     inputs: int
@@ -105,6 +120,7 @@ class Layer:
     activation: Activation
     weights: NDArray[Any]
     bias: NDArray[Any] | None
+    dropout: float = 0.0
 
     def __repr__(self) -> str:
         return f"Layer({self.inputs} -> {self.outputs}, {self.activation.name})"

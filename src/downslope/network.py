@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from downslope import _engine, _kernels, _plan, _threads
 from downslope._exclusive import Exclusive
 from downslope._memory import aligned_zeros
-from downslope._validate import as_count, as_float_type, as_rows, as_targets, as_weights
+from downslope._validate import as_count, as_float_type, as_number, as_rows, as_targets, as_weights
 from downslope.activations import Activation
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
@@ -50,6 +50,13 @@ class Network:
         Initial weights, see `Dense`.
     use_bias, shared_bias : bool, default True and False
         A bias for each unit; one number for each layer; or none.
+    dropout : float or list of float, default 0.0
+        Of the hidden layers' outputs in training: one for all, or one for each; see `Dense`.
+    input_dropout : float, default 0.0
+        The same of the inputs.
+    input_noise : float, default 0.0
+        In training, normal noise of this standard deviation is added to the inputs, before any of
+        them are dropped; for inputs of about unit scale.
     dtype : {"float32", "float64"}, default "float32"
         Type of parameters and arithmetic.
     seed : int, optional
@@ -66,6 +73,8 @@ class Network:
         In the same order; what `backward` and ``Trainer.compute_gradients`` fill.
     inputs, outputs : int
         Widths of the first and the last layer.
+    input_dropout, input_noise : float
+        As given.
     metadata : dict of str to str
         Kept with the network by `save`.
 
@@ -94,12 +103,21 @@ class Network:
         weights: str | Initializer | Sequence[ArrayLike] = "auto",
         use_bias: bool = True,
         shared_bias: bool = False,
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
+        input_noise: float = 0.0,
         dtype: Any = "float32",
         seed: int | None = None,
     ) -> None:
         if layers is None:
             inputs, dense = _from_widths(
-                widths, activation, output, weights, use_bias=use_bias, shared_bias=shared_bias
+                widths,
+                activation,
+                output,
+                weights,
+                dropout,
+                use_bias=use_bias,
+                shared_bias=shared_bias,
             )
         else:
             inputs, dense = as_count("the number of inputs", widths), _checked_layers(layers)
@@ -109,8 +127,15 @@ class Network:
                 weights=weights,
                 use_bias=use_bias,
                 shared_bias=shared_bias,
+                dropout=dropout,
             )
         _check_weight_shapes(inputs, dense)
+        if dense[-1].dropout:
+            raise ValueError(
+                "dropout of the last layer would drop outputs; give it to those before"
+            )
+        self.input_dropout = as_number("input_dropout", input_dropout, at_least=0.0, below=1.0)
+        self.input_noise = as_number("input_noise", input_noise, at_least=0.0)
         self._build(inputs, dense, as_float_type(dtype), _as_seed(seed))
         with np.errstate(over="ignore"):  # what overflows is found by the check that follows
             _plan.initialize(self.layers, dense, self.seed)
@@ -124,7 +149,9 @@ class Network:
         self._dense = list(dense)
         self.dtype, self.seed = dtype, seed
         self.metadata: dict[str, str] = {}
-        self._engine_plan = _plan.make_plan(inputs, dense, dtype)
+        self._engine_plan = _plan.make_plan(
+            inputs, dense, dtype, self.input_dropout, self.input_noise
+        )
         self.inputs, self.outputs = self._engine_plan.inputs, self._engine_plan.outputs
         self._parameters = aligned_zeros(self._engine_plan.parameters, dtype)
         self.layers: list[Layer] = _plan.make_views(inputs, dense, self._parameters)
@@ -439,6 +466,8 @@ callbacks, on_divergence, threads, verbose
             "inputs": self.inputs,
             "dtype": self.dtype.name,
             "seed": self.seed,
+            "input_dropout": self.input_dropout,
+            "input_noise": self.input_noise,
             "layers": [
                 {
                     "units": layer.units,
@@ -446,6 +475,7 @@ callbacks, on_divergence, threads, verbose
                     "parameter": layer.activation.parameter,
                     "use_bias": layer.use_bias,
                     "shared_bias": layer.shared_bias,
+                    "dropout": layer.dropout,
                 }
                 for layer in self._dense
             ],
@@ -532,11 +562,14 @@ callbacks, on_divergence, threads, verbose
             "dense": self._dense,
             "dtype": self.dtype,
             "seed": self.seed,
+            "input_dropout": self.input_dropout,
+            "input_noise": self.input_noise,
             "metadata": self.metadata,
             "parameters": np.array(self._parameters),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.input_dropout, self.input_noise = state["input_dropout"], state["input_noise"]
         self._build(state["inputs"], state["dense"], state["dtype"], state["seed"])
         self.metadata = dict(state["metadata"])
         self._parameters[...] = state["parameters"]
@@ -636,6 +669,7 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
             weights="zeros",
             use_bias=layer["use_bias"],
             shared_bias=layer["shared_bias"],
+            dropout=layer.get("dropout", 0.0),
         )
         for layer in description["layers"]
     ]
@@ -650,7 +684,14 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
             f"tensor {name!r} should be {_tensor_text(expected.get(name))}, "
             f"is {_tensor_text(found.get(name))}"
         )
-    network = Network(description["inputs"], dense, dtype=dtype, seed=description["seed"])
+    network = Network(
+        description["inputs"],
+        dense,
+        input_dropout=description.get("input_dropout", 0.0),
+        input_noise=description.get("input_noise", 0.0),
+        dtype=dtype,
+        seed=description["seed"],
+    )
     for name, view in zip(expected, network._views(), strict=True):
         view[...] = tensors[name]
     return network
@@ -672,7 +713,7 @@ def _tensor_text(tensor: tuple[np.dtype[Any], tuple[int, ...]] | None) -> str:
 
 
 def _from_widths(
-    widths: Any, activation: Any, output: Any, weights: Any, **bias: bool
+    widths: Any, activation: Any, output: Any, weights: Any, dropout: Any, **bias: bool
 ) -> tuple[int, list[Dense]]:
     """Inputs and layers from a list of widths."""
     if isinstance(widths, int | np.integer):
@@ -687,20 +728,24 @@ def _from_widths(
     hidden = len(sizes) - 2
     activations = _for_each("activation", activation, Activation, "hidden layers", hidden)
     initial = _for_each("weights", weights, Initializer, "layers", hidden + 1)
+    rates = _for_each("dropout", dropout, float | int, "hidden layers", hidden)
     return sizes[0], [
-        Dense(units, function, weights=values, **bias)
-        for units, function, values in zip(sizes[1:], [*activations, output], initial, strict=True)
+        Dense(units, function, weights=values, dropout=rate, **bias)
+        for units, function, values, rate in zip(
+            sizes[1:], [*activations, output], initial, [*rates, 0.0], strict=True
+        )
     ]
 
 
-def _for_each(name: str, value: Any, kind: type, layers: str, count: int) -> list[Any]:
+def _for_each(name: str, value: Any, kind: Any, layers: str, count: int) -> list[Any]:
     """The values of `count` layers: one name or object for all, or a list with one for each."""
     if isinstance(value, str | kind):
         return [value] * count
     if not isinstance(value, Iterable):
+        single = f"a name, a downslope.{kind.__name__}" if isinstance(kind, type) else "a number"
         raise TypeError(
-            f"{name} must be a name, a downslope.{kind.__name__}, or a list with one for each of "
-            f"the {count} {layers}; got {value!r}"
+            f"{name} must be {single}, or a list with one for each of the {count} {layers}; "
+            f"got {value!r}"
         )
     values = list(value)
     if len(values) != count:

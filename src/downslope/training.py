@@ -145,6 +145,7 @@ class Trainer:
             self.state,
             _kernels.OPTIMIZERS[kernel],
             self.optimizer.hyper,
+            network.seed,
         )
 
     @property
@@ -337,7 +338,7 @@ class Trainer:
         _compare(found, {**_without_seed(self.network), **self._specification()})
         with self.network.exclusive:
             self.network.parameters[...] = network.parameters
-            self.network.seed = network.seed
+            self.network.seed = self._descent.seed = network.seed
             self.state[...] = state
             self._descent.steps, self.epoch = description["steps"], description["epoch"]
             self._descent.learning_rate = description["learning_rate"]
