@@ -15,12 +15,23 @@ from downslope import _threads
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
-from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress
+from downslope.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    JSONLines,
+    MemoryLimit,
+    Progress,
+    TensorBoard,
+    TimeLimit,
+)
+from downslope.diagnosis import Diagnosis, LayerDiagnosis
 from downslope.gradients import GradientCheck, check_gradients
 from downslope.history import History
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
 from downslope.losses import Loss
+from downslope.metrics import Metric
 from downslope.network import Network, load
 from downslope.optimizers import SGD, Adam, Optimizer
 from downslope.training import Trainer
@@ -34,15 +45,22 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "Dense",
+    "Diagnosis",
     "EarlyStopping",
     "GradientCheck",
     "History",
     "Initializer",
+    "JSONLines",
     "Layer",
+    "LayerDiagnosis",
     "Loss",
+    "MemoryLimit",
+    "Metric",
     "Network",
     "Optimizer",
     "Progress",
+    "TensorBoard",
+    "TimeLimit",
     "Trainer",
     "check_gradients",
     "config",

@@ -10,6 +10,7 @@ ELEMENTARY: dict[str, int]
 ISAS: dict[str, int]
 MAX_THREADS: int
 DROPOUT_ONE: int
+ROWWISE: frozenset[str]
 OPTIMIZER_STATES: dict[str, int]
 
 # One float type throughout a call: float32 or float64.

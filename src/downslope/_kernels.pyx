@@ -91,6 +91,7 @@ ACTIVATIONS = _codes(activation_names, DS_ACTIVATION_COUNT)
 LOSSES = _codes(loss_names, DS_LOSS_COUNT)
 OPTIMIZERS = _codes(optimizer_names, DS_OPTIMIZER_COUNT)
 ELEMENTARY = _codes(elementary_names, DS_ELEMENTARY_COUNT)
+ROWWISE = frozenset(name for name, code in ACTIVATIONS.items() if rowwise[code])
 ISAS = {ds_isa_name(isa).decode(): isa for isa in range(DS_ISA_COUNT)}
 MAX_THREADS = DS_MAX_THREADS
 DROPOUT_ONE = DS_DROPOUT_ONE

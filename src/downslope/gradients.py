@@ -104,7 +104,7 @@ def check_gradients(
         raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
     step = as_number("step", step, above=0.0)
     tolerance = as_number("tolerance", tolerance, above=0.0)
-    copy = _in_float64(network)
+    copy = in_float64(network)
     loss_value = Trainer(copy, loss).compute_gradients(X, y, sample_weight=sample_weight)
     analytic = copy.gradients.copy()
     numerical = np.empty_like(analytic)
@@ -128,7 +128,8 @@ def check_gradients(
     return GradientCheck(analytic, numerical, error, tolerance)
 
 
-def _in_float64(network: Network) -> Network:
+def in_float64(network: Network) -> Network:
+    """A copy to look into: without the noise of training."""
     layers: list[Any] = [
         Dense(
             layer.outputs,

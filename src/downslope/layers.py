@@ -41,7 +41,7 @@ class Dense:
     Notes
     -----
     Dropout: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to
-    prevent neural networks from overfitting", JMLR 15 (2014).  The draws are those of Philox4x32-10.
+    prevent neural networks from overfitting", JMLR 15 (2014).  The draws are Philox4x32-10's.
 
     Raises
     ------

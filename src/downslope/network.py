@@ -22,6 +22,7 @@ from downslope.losses import Loss, as_loss
 
 if TYPE_CHECKING:
     from downslope.callbacks import Callback
+    from downslope.diagnosis import Diagnosis
     from downslope.history import History
     from downslope.optimizers import Optimizer
 
@@ -364,8 +365,8 @@ class Network:
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         *,
         loss: str | Loss = "mse",
         optimizer: str | Optimizer = "sgd",
@@ -374,6 +375,8 @@ class Network:
         shuffle: bool = True,
         sampling: str = "without_replacement",
         sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+        metrics: Sequence[Any] = (),
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         callbacks: Sequence[Callback] = (),
@@ -385,14 +388,14 @@ class Network:
 
         Parameters
         ----------
-        X : array (rows, inputs)
+        X : array (rows, inputs), or iterable of batches (X, y)
         y : array (rows, outputs), or (rows,) for one output or for class labels
         loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}
             Default "mse".  ``binary_cross_entropy`` needs ``output="sigmoid"``; ``cross_entropy``
             needs ``output="softmax"`` and takes labels (rows,) or probabilities (rows, outputs).
         optimizer : str, SGD or Adam, default "sgd"
-        epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
-callbacks, on_divergence, threads, verbose
+        epochs, batch_size, shuffle, sampling, sample_weight, class_weight, metrics, \
+validation_data, validation_split, callbacks, on_divergence, threads, verbose
             See `Trainer.fit`.
 
         Returns
@@ -423,6 +426,8 @@ callbacks, on_divergence, threads, verbose
             shuffle=shuffle,
             sampling=sampling,
             sample_weight=sample_weight,
+            class_weight=class_weight,
+            metrics=metrics,
             validation_data=validation_data,
             validation_split=validation_split,
             callbacks=callbacks,
@@ -430,6 +435,53 @@ callbacks, on_divergence, threads, verbose
             threads=threads,
             verbose=verbose,
         )
+
+    def diagnose(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "mse",
+        sample_weight: ArrayLike | None = None,
+    ) -> Diagnosis:
+        """Look for what keeps the network from learning; it is not changed.
+
+        Dead units, saturated activations, vanishing and exploding gradients and unscaled inputs, in
+        numbers for each layer and in words with what to try.  A few hundred rows are enough.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        y : array (rows, outputs), or (rows,) for one output or for class labels
+        loss : str, default "mse"
+            See `fit`.
+        sample_weight : array (rows,), optional
+
+        Returns
+        -------
+        Diagnosis
+            To print, or to read: ``layers``, ``unscaled``, ``findings``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as it should be.
+
+        Examples
+        --------
+        >>> import downslope as ds, numpy as np
+        >>> x = np.random.default_rng(0).normal(500, 100, size=(100, 3))
+        >>> net = ds.Network([3, 8, 1], activation="tanh", seed=0)
+        >>> print(net.diagnose(x, x[:, :1] / 500))
+        loss ...
+        layer  activation      dead  saturated   gradient    weights
+            0  tanh  ...
+            1  identity  ...
+        Inputs are unscaled: columns 0, 1, 2 (3 of 3); ...
+        """
+        from downslope.diagnosis import diagnose
+
+        return diagnose(self, X, y, loss=loss, sample_weight=sample_weight)
 
     # ---- Files ----
 
@@ -526,6 +578,16 @@ callbacks, on_divergence, threads, verbose
         finally:
             self._idle.append(workspace)
         return total / data.rows
+
+    def outputs_of(self, x: NDArray[Any], threads: int) -> NDArray[Any]:
+        """What `predict` gives for inputs that have been checked."""
+        result = np.empty((len(x), self.outputs), self.dtype)
+        workspace = self._take_workspace()
+        try:
+            _engine.predict(self._engine_plan, self._parameters, x, result, workspace, threads)
+        finally:
+            self._idle.append(workspace)
+        return result
 
     # ---- Inside ----
 
