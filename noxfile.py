@@ -1,4 +1,4 @@
-"""The test suite on every supported Python that is installed, and the checks of the source.
+"""The test suite on every supported Python that is installed, the checks of the source, the pages.
 
 `nox` runs all sessions, `nox -s lint` one of them, `nox -s tests-3.12 -- -k layout` some tests.
 """
@@ -12,6 +12,10 @@ nox.options.error_on_missing_interpreters = False
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
+
+SPHINX = ["--fail-on-warning", "--keep-going", "--quiet", "--builder", "html"]
+# Without the options of the test suite: the warnings of Jupyter are not ours.
+NOTEBOOK = ["--override-ini=addopts=", "--override-ini=filterwarnings=", "--nbmake"]
 
 
 @nox.session(python=PYTHONS)
@@ -37,3 +41,12 @@ def types(session: nox.Session) -> None:
     """Types of the package."""
     session.install(*nox.project.dependency_groups(PROJECT, "types"))
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The pages, with warnings as errors, and the notebook from top to bottom."""
+    session.install(".", *nox.project.dependency_groups(PROJECT, "docs"), "pytest")
+    pages = Path("docs", "_build", "html")
+    session.run("python", "-m", "sphinx", *SPHINX, "docs", str(pages))
+    session.run("python", "-m", "pytest", *NOTEBOOK, "examples")

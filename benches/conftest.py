@@ -1,106 +1,121 @@
-"""One core and one thread for both sides of a comparison, and the tables at the end of a run."""
+"""The cores and threads of a run, what it records, and the tables at its end.
+
+Every benchmark that compares notes a record, a dictionary of plain values with a `kind`;
+`--records FILE` keeps them as JSON, which is what `python -m benches.report` reads.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from statistics import median
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# Before NumPy is imported (below, and by the benchmarks) and starts its BLAS.
-for variable in (
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-):
-    os.environ[variable] = "1"
+from benches import THREADS
 
 if TYPE_CHECKING:
-    from pairs import Pairs
+    from pytest_benchmark.fixture import BenchmarkFixture
 
-# Columns of the tables, text to the left and numbers to the right.
-TEXT = ("network", "hidden", "optimiser")
-NUMBERS = ("batch", "downslope", "NumPy", "ratio", "GFLOP/s", "of peak")
+    from benches.peers import Peer
+    from downslope.timing import Pairs, Turn
 
+Record = dict[str, Any]
 
-class Report:
-    """The comparisons of a run, and the best FMA rate that was seen in it."""
-
-    def __init__(self) -> None:
-        self.tables: dict[str, list[Pairs]] = {}
-        self.fma_peak = 0.0
-
-    def add(self, title: str, pairs: Pairs | None) -> None:
-        """A row of the table with that title."""
-        from machine import fma_peak
-
-        if pairs is not None:
-            self.tables.setdefault(title, []).append(pairs)
-            self.fma_peak = max(self.fma_peak, fma_peak())
-
-    def lines(self, title: str) -> list[str]:
-        """The table, its columns lined up."""
-        rows = [TEXT + NUMBERS, *(self._cells(pairs) for pairs in self.tables[title])]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        form = "  ".join(
-            f"{{:{'<' if i < len(TEXT) else '>'}{width}}}" for i, width in enumerate(widths)
-        )
-        return [form.format(*row) for row in rows]
-
-    def _cells(self, pairs: Pairs) -> tuple[str, ...]:
-        case = pairs.case
-        return (
-            str(case),
-            case.activation,
-            type(case.optimizer).__name__,
-            str(case.batch),
-            f"{1e6 * median(pairs.downslope):.2f}",
-            f"{1e6 * median(pairs.numpy):.2f}",
-            f"{median(pairs.ratios):.2f}",
-            f"{pairs.gflops:.2f}",
-            f"{pairs.gflops / self.fma_peak:.0%}",
-        )
+_RECORDS = pytest.StashKey[list[Record]]()
 
 
-_REPORT = pytest.StashKey[Report]()
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--records", type=Path, help="keep what the benchmarks recorded in this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_REPORT] = Report()
+    config.stash[_RECORDS] = []
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Nothing but benchmarks: --doctest-modules would import what may not be installed."""
+    if collection_path.suffix == ".py" and not collection_path.name.startswith("test_"):
+        return True
+    return None
 
 
 @pytest.fixture
-def report(request: pytest.FixtureRequest) -> Report:
-    return request.config.stash[_REPORT]
+def record(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """record(kind, **values): keep the values, and the peak beside them."""
+    from benches.machine import fma_peak
+
+    def keep(kind: str, **values: Any) -> None:
+        peak = fma_peak(values.get("dtype", "float32"))
+        record = {"kind": kind, "threads": THREADS, "peak": peak, **values}
+        request.config.stash[_RECORDS].append(record)
+
+    return keep
+
+
+@pytest.fixture
+def seconds(request: pytest.FixtureRequest) -> float:
+    """What one benchmark should take: --benchmark-max-time."""
+    return float(request.config.getoption("benchmark_max_time"))
+
+
+@pytest.fixture
+def compare(benchmark: BenchmarkFixture, seconds: float) -> Callable[[Turn, Turn], Pairs | None]:
+    """compare(ours, theirs): time both by turns."""
+    from benches.pairs import time_pairs
+
+    return partial(time_pairs, benchmark, seconds)
+
+
+@pytest.fixture
+def peer(request: pytest.FixtureRequest) -> type[Peer]:
+    """The peer that the test is parametrised with, if it is there."""
+    from benches import peers
+
+    name = request.param
+    try:
+        return peers.load(name)
+    except ImportError as error:
+        pytest.skip(f"{name} is missing: {error}")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_core() -> Iterator[None]:
-    from machine import one_core
+def _pinned() -> Iterator[None]:
+    from benches.machine import cores, pinned
 
-    with one_core():
+    if cores() < THREADS:
+        pytest.skip(f"{THREADS} threads want as many cores; there are {cores()}")
+    with pinned():
         yield
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--records")
+    if path is not None:
+        path.write_text(json.dumps(session.config.stash[_RECORDS]), encoding="utf-8")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    report = config.stash[_REPORT]
-    if not report.tables:
+    records = config.stash[_RECORDS]
+    if not records:
         return
-    from machine import describe
+    from benches.machine import facts
+    from benches.tables import lines, tables
 
-    for title in sorted(report.tables):
-        terminalreporter.section(f"{title}: microseconds", sep="-")
-        for line in report.lines(title):
+    for title, rows in tables(records):
+        terminalreporter.section(title, sep="-")
+        for line in lines(rows):
             terminalreporter.write_line(line)
     terminalreporter.section("Measured on", sep="-")
-    for line in describe():
-        terminalreporter.write_line(line)
-    terminalreporter.write_line(f"float32, loss mse; FMA peak {report.fma_peak:.1f} GFLOP/s.")
-    terminalreporter.write_line("Medians; ratio: the median of NumPy / downslope over pairs.")
+    for name, value in facts().items():
+        terminalreporter.write_line(f"{name}: {value}")
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: Record) -> None:
+    """What is saved does not name the machine."""
+    machine_info.pop("node", None)

@@ -1,57 +1,38 @@
-"""Timing downslope and NumPy in turn: the same pair again and again, so that drift hits both."""
+"""Pairs of turns as a benchmark of pytest-benchmark: what is saved there is downslope's time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import median
 from time import perf_counter
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cases import Case
+from downslope.timing import Pairs, Turn, alternate, spread
 
-# Many short turns: what else the machine does spoils some of them, and not the median.
-ROUNDS, WARM_UP = 60, 3
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Seconds per step, pair by pair."""
-
-    case: Case
-    downslope: list[float]
-    numpy: list[float]
-
-    @property
-    def ratios(self) -> list[float]:
-        """How many times as long NumPy took, in ascending order."""
-        return sorted(numpy / ours for ours, numpy in zip(self.downslope, self.numpy, strict=True))
-
-    @property
-    def gflops(self) -> float:
-        return 1e-9 * self.case.flops / median(self.downslope)
+# The pairs of one benchmark are neither few nor endlessly many, whatever time is given to them.
+FEWEST, MOST = 7, 60
+# Noisy pairs are timed again, so often at most, and the quietest are kept.
+REPEATS = 1
 
 
 def time_pairs(
-    benchmark: BenchmarkFixture,
-    case: Case,
-    downslope: Callable[[], object],
-    numpy: Callable[[], object],
+    benchmark: BenchmarkFixture, seconds: float, ours: Turn, theirs: Turn
 ) -> Pairs | None:
-    """Time both by turns, each call making `case.steps` steps; None with --benchmark-disable."""
-    seconds: list[float] = []
-
-    def time_numpy() -> None:
-        begun = perf_counter()
-        numpy()
-        seconds.append(perf_counter() - begun)
-
-    benchmark.pedantic(downslope, setup=time_numpy, rounds=ROUNDS, warmup_rounds=WARM_UP)
+    """Time both by turns, warm, for about so many seconds; None with --benchmark-disable."""
+    begun = perf_counter()
+    alternate(ours, theirs, 1)
+    rounds = min(max(int(seconds / (perf_counter() - begun)), FEWEST), MOST)
+    benchmark.pedantic(ours, setup=theirs, rounds=rounds, warmup_rounds=1)
     if benchmark.disabled:
         return None
-    return Pairs(
-        case,
-        [s / case.steps for s in benchmark.stats.stats.data],
-        [s / case.steps for s in seconds[WARM_UP:]],
-    )
+    attempts = [Pairs(ours.seconds[-rounds:], theirs.seconds[-rounds:])]
+    while attempts[-1].noisy and len(attempts) <= REPEATS:
+        attempts.append(alternate(ours, theirs, rounds))
+    return min(attempts, key=lambda pairs: spread(pairs.ratios))
+
+
+def first_call(call: Callable[[], object]) -> float:
+    """Seconds of a call that compiles and warms up what the following ones use."""
+    begun = perf_counter()
+    call()
+    return perf_counter() - begun

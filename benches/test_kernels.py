@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cases import SEED
 from downslope import _kernels
+from downslope.cases import SEED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,9 +94,9 @@ def test_loss(benchmark: BenchmarkFixture, name: str, dtype: str) -> None:
     output, delta = block(dtype), np.empty((ROWS, COLS), dtype)
     labels = name.endswith("labels")
     target = np.arange(ROWS) % COLS if labels else np.full((ROWS, COLS), 1 / COLS, dtype)
-    time_kernel(
-        benchmark, _kernels.run_loss, ISA, name, output, target, None, 1.0, np.empty(ROWS), delta
-    )
+    parameters = np.full(COLS, 0.5)  # within the bounds of every loss's
+    loss = (output, target, None, 1.0, parameters, np.empty(ROWS), delta)
+    time_kernel(benchmark, _kernels.run_loss, ISA, name, *loss)
 
 
 @pytest.mark.benchmark(group="update")
@@ -104,9 +104,9 @@ def test_loss(benchmark: BenchmarkFixture, name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", _kernels.OPTIMIZERS)
 def test_update(benchmark: BenchmarkFixture, name: str, dtype: str) -> None:
     gradient, parameters = block(dtype), block(dtype)
-    states = np.zeros_like(gradient), np.zeros_like(gradient)
-    hyper = np.array([1e-3, 0.9, 0.999, 1e-8])
-    time_kernel(benchmark, _kernels.run_update, ISA, name, hyper, 1, gradient, *states, parameters)
+    states = [np.zeros_like(gradient) for _ in range(_kernels.MAX_STATES)]
+    hyper = np.array([1e-3, 0.9, 0.999, 1e-8, 0.99])
+    time_kernel(benchmark, _kernels.run_update, ISA, name, hyper, 1, gradient, states, parameters)
 
 
 @pytest.mark.benchmark(group="transpose")

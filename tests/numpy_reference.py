@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# ---- Activations: name -> f(z, a) and f'(z, a), with a the parameter of leaky_relu and elu ----
+# ---- Activations: name -> f(z, a) and f'(z, a), with a the parameter of those that have one ----
 
 
 def erf(z: np.ndarray) -> np.ndarray:
@@ -56,38 +56,78 @@ def elu_derivative(z: np.ndarray, a: float) -> np.ndarray:
     return np.where(z > 0, 1, a * np.exp(np.minimum(z, 0)))
 
 
+# Klambauer et al. (2017), equation 14.
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def gelu_argument(z: np.ndarray) -> np.ndarray:
+    """u of gelu's approximation z (1 + tanh u) / 2; Hendrycks and Gimpel (2016), section 2."""
+    return math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)
+
+
+def gelu_tanh_derivative(z: np.ndarray) -> np.ndarray:
+    u = gelu_argument(z)
+    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2)
+    return sigmoid(2 * u) + 2 * z * sigmoid(2 * u) * sigmoid(-2 * u) * du
+
+
 def softmax(z: np.ndarray) -> np.ndarray:
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
 
 
+def log_softmax(z: np.ndarray) -> np.ndarray:
+    top = z.max(axis=1, keepdims=True)
+    return z - top - np.log(np.exp(z - top).sum(axis=1, keepdims=True))
+
+
 ACTIVATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "identity": lambda z, a: z.copy(),
     "sigmoid": lambda z, a: sigmoid(z),
+    "hard_sigmoid": lambda z, a: np.clip(z + 3, 0, 6) / 6,
     "tanh": lambda z, a: np.tanh(z),
+    "hard_tanh": lambda z, a: np.clip(z, -1, 1),
+    "softsign": lambda z, a: z / (1 + np.abs(z)),
     "relu": lambda z, a: np.maximum(z, 0),
+    "relu6": lambda z, a: np.clip(z, 0, 6),
     "leaky_relu": lambda z, a: np.where(z > 0, z, a * z),
     "elu": elu,
+    "selu": lambda z, a: SELU_SCALE * elu(z, SELU_ALPHA),
+    "celu": lambda z, a: np.where(z > 0, z, a * np.expm1(np.minimum(z, 0) / a)),
     "gelu": lambda z, a: z * normal_cdf(z),
+    "gelu_tanh": lambda z, a: z * sigmoid(2 * gelu_argument(z)),  # (1 + tanh u) / 2
     "silu": lambda z, a: z * sigmoid(z),
+    "mish": lambda z, a: z * np.tanh(softplus(z)),
     "softplus": lambda z, a: softplus(z),
     "softmax": lambda z, a: softmax(z),
+    "log_softmax": lambda z, a: log_softmax(z),
 }
 
-# The derivatives of the activations that work element by element: all but softmax.
+# The derivatives of the activations that work element by element: all but the softmaxes.
 DERIVATIVES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "identity": lambda z, a: np.ones_like(z),
     "sigmoid": lambda z, a: sigmoid(z) * sigmoid(-z),
+    "hard_sigmoid": lambda z, a: np.where(np.abs(z) < 3, 1 / 6, 0),
     "tanh": lambda z, a: 1 - np.tanh(z) ** 2,
+    "hard_tanh": lambda z, a: np.where(np.abs(z) < 1, 1, 0),
+    "softsign": lambda z, a: 1 / (1 + np.abs(z)) ** 2,
     "relu": lambda z, a: np.where(z > 0, 1, 0),
+    "relu6": lambda z, a: np.where((z > 0) & (z < 6), 1, 0),
     "leaky_relu": lambda z, a: np.where(z > 0, 1, a),
     "elu": elu_derivative,
+    "selu": lambda z, a: SELU_SCALE * elu_derivative(z, SELU_ALPHA),
+    "celu": lambda z, a: np.exp(np.minimum(z, 0) / a),
     "gelu": lambda z, a: normal_cdf(z) + z * normal_density(z),
+    "gelu_tanh": lambda z, a: gelu_tanh_derivative(z),
     "silu": lambda z, a: sigmoid(z) * (1 + z * sigmoid(-z)),
+    "mish": lambda z, a: np.tanh(softplus(z)) + z * sigmoid(z) * (1 - np.tanh(softplus(z)) ** 2),
     "softplus": lambda z, a: sigmoid(z),
 }
 
-DEFAULT_PARAMETERS = {"leaky_relu": 0.01, "elu": 1.0}
+DEFAULT_PARAMETERS = {"leaky_relu": 0.01, "elu": 1.0, "celu": 1.0}
+
+# Net inputs at which an activation has no derivative; where none is listed, at 0 if anywhere.
+KINKS = {"hard_sigmoid": (-3.0, 3.0), "hard_tanh": (-1.0, 1.0), "relu6": (0.0, 6.0)}
 
 
 def back_through(activation: str, z: np.ndarray, d_y: np.ndarray, a: float) -> np.ndarray:
@@ -96,50 +136,168 @@ def back_through(activation: str, z: np.ndarray, d_y: np.ndarray, a: float) -> n
         # dy_j/dz_k = y_j (1[j = k] - y_k), so dE/dz_k = y_k (dE/dy_k - sum_j y_j dE/dy_j).
         y = softmax(z)
         return y * (d_y - (y * d_y).sum(axis=1, keepdims=True))
+    if activation == "log_softmax":
+        # dy_j/dz_k = 1[j = k] - softmax_k
+        return d_y - softmax(z) * d_y.sum(axis=1, keepdims=True)
     return (d_y * DERIVATIVES[activation](z, a)).astype(d_y.dtype)
 
 
 # ---- Losses ----
 
 # Which output activation a loss is defined on; the others take any.
-LOSS_OUTPUTS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
+LOSS_OUTPUTS = {
+    "binary_cross_entropy": "sigmoid",
+    "binary_focal": "sigmoid",
+    "cross_entropy": "softmax",
+}
+
+LOSS_PARAMETERS: dict[str, dict[str, float]] = {
+    "huber": {"delta": 1.0},
+    "quantile": {"levels": 0.5},
+    "binary_focal": {"gamma": 2.0, "alpha": 0.25},
+    "cross_entropy": {"label_smoothing": 0.0},
+}
+
+LOSSES = [
+    *("half_squared_error", "mse", "mae", "huber", "log_cosh", "quantile", "poisson"),
+    *("gaussian_nll", "hinge", "binary_cross_entropy", "binary_focal", "cross_entropy"),
+]
+
+
+def name_and_parameters(loss: object) -> tuple[str, dict]:
+    """Of a name, with the defaults, or of any object with name and parameters."""
+    if isinstance(loss, str):
+        return loss, LOSS_PARAMETERS.get(loss, {})
+    return loss.name, dict(loss.parameters)
 
 
 def one_hot(labels: np.ndarray, classes: int, dtype: np.dtype) -> np.ndarray:
     return np.eye(classes, dtype=dtype)[labels]
 
 
-def row_losses(loss: str, z: np.ndarray, y: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """E_i (rows,) from the last layer's net inputs z, outputs y and the targets t (rows, outputs).
+def smoothed(t: np.ndarray, label_smoothing: float, outputs: int) -> np.ndarray:
+    return (1 - label_smoothing) * t + label_smoothing / outputs
+
+
+def mean_and_log_variance(y: np.ndarray) -> list[np.ndarray]:
+    return np.split(y, 2, axis=1)
+
+
+def row_losses(
+    loss: str, z: np.ndarray, y: np.ndarray, t: np.ndarray, p: dict | None = None
+) -> np.ndarray:
+    """E_i (rows,) from the last layer's net inputs z, outputs y (rows, outputs), the targets t and
+    the loss's parameters p.
 
     The cross-entropies are written in z, where they neither overflow nor take log(0):
-        -t log p - (1 - t) log(1 - p) = softplus(z) - t z        with p = sigmoid(z)
-        -sum t log p = sum t (log(sum exp z) - z)                with p = softmax(z)
+        -t log q - (1 - t) log(1 - q) = softplus(z) - t z        with q = sigmoid(z)
+        -sum t log q = sum t (log(sum exp z) - z)                with q = softmax(z)
     """
+    p = LOSS_PARAMETERS.get(loss, {}) if p is None else p
     if loss == "half_squared_error":
         return (0.5 * (t - y) ** 2).sum(axis=1)
     if loss == "mse":
         return ((t - y) ** 2).mean(axis=1)
+    if loss == "mae":
+        return np.abs(t - y).mean(axis=1)
+    if loss == "huber":
+        size, delta = np.abs(t - y), p["delta"]
+        return np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)).mean(axis=1)
+    if loss == "log_cosh":
+        size = np.abs(t - y)
+        return (size + np.log1p(np.exp(-2 * size)) - np.log(y.dtype.type(2))).mean(axis=1)
+    if loss == "quantile":
+        level = np.asarray(p["levels"], y.dtype)
+        return np.maximum(level * (t - y), (level - 1) * (t - y)).mean(axis=1)
+    if loss == "poisson":
+        return (np.exp(y) - t * y).mean(axis=1)
+    if loss == "gaussian_nll":
+        mean, log_variance = mean_and_log_variance(y)
+        return (0.5 * (log_variance + (t - mean) ** 2 / np.exp(log_variance))).mean(axis=1)
+    if loss == "hinge":
+        return np.maximum(0, 1 - t * y).mean(axis=1)
     if loss == "binary_cross_entropy":
         return (softplus(z) - t * z).mean(axis=1)
+    if loss == "binary_focal":
+        u, a = focal_parts(z, t, p)
+        return (a * sigmoid(-u) ** p["gamma"] * softplus(-u)).mean(axis=1)
     if loss == "cross_entropy":
-        top = z.max(axis=1, keepdims=True)
-        log_sum = top + np.log(np.exp(z - top).sum(axis=1, keepdims=True))
-        return (t * (log_sum - z)).sum(axis=1)
+        t = smoothed(t, p["label_smoothing"], y.shape[1])
+        return -(t * log_softmax(z)).sum(axis=1)
+    raise ValueError(loss)
+
+
+def focal_parts(z: np.ndarray, t: np.ndarray, p: dict) -> tuple[np.ndarray, np.ndarray]:
+    """The net input towards the right answer, and the class's weight."""
+    return np.where(t == 1, z, -z), np.where(t == 1, p["alpha"], 1 - p["alpha"])
+
+
+def output_gradient(loss: str, y: np.ndarray, t: np.ndarray, p: dict | None = None) -> np.ndarray:
+    """dE_i/dy (rows, outputs) of each row's own error, for losses of any output activation."""
+    p, outputs = LOSS_PARAMETERS.get(loss, {}) if p is None else p, y.shape[1]
+    if loss == "half_squared_error":
+        return y - t
+    if loss == "mse":
+        return 2 * (y - t) / outputs
+    if loss == "mae":
+        return np.sign(y - t) / outputs
+    if loss == "huber":
+        return np.clip(y - t, -p["delta"], p["delta"]) / outputs
+    if loss == "log_cosh":
+        return np.tanh(y - t) / outputs
+    if loss == "quantile":
+        level = np.asarray(p["levels"], y.dtype)
+        return np.where(y > t, 1 - level, np.where(y < t, -level, 0)) / outputs
+    if loss == "poisson":
+        return (np.exp(y) - t) / outputs
+    if loss == "hinge":
+        return np.where(t * y < 1, -t, 0) / outputs
+    if loss == "gaussian_nll":
+        mean, log_variance = mean_and_log_variance(y)
+        precision = np.exp(-log_variance)
+        d_mean = (mean - t) * precision
+        d_log_variance = 0.5 * (1 - (mean - t) ** 2 * precision)
+        return np.hstack([d_mean, d_log_variance]) / mean.shape[1]
     raise ValueError(loss)
 
 
 def output_delta(
-    loss: str, activation: str, z: np.ndarray, y: np.ndarray, t: np.ndarray, a: float
+    loss: str,
+    activation: str,
+    z: np.ndarray,
+    y: np.ndarray,
+    t: np.ndarray,
+    a: float,
+    p: dict | None = None,
 ) -> np.ndarray:
     """dE_i/dz (rows, outputs) of each row's own error at the last layer."""
+    p = LOSS_PARAMETERS.get(loss, {}) if p is None else p
     if loss == "binary_cross_entropy":
         return (y - t) / y.shape[1]
+    if loss == "binary_focal":
+        u, weight = focal_parts(z, t, p)
+        q, rest = sigmoid(u), sigmoid(-u)
+        d_u = -weight * rest ** p["gamma"] * (p["gamma"] * q * softplus(-u) + rest)
+        return np.where(t == 1, d_u, -d_u) / y.shape[1]
     if loss == "cross_entropy":
         # sum(t) is 1 for a one-hot or a distribution of probabilities.
-        return y * t.sum(axis=1, keepdims=True) - t
-    d_y = (y - t) if loss == "half_squared_error" else 2 * (y - t) / y.shape[1]
-    return back_through(activation, z, d_y, a)
+        t = smoothed(t, p["label_smoothing"], y.shape[1])
+        return softmax(z) * t.sum(axis=1, keepdims=True) - t
+    return back_through(activation, z, output_gradient(loss, y, t, p).astype(y.dtype), a)
+
+
+def random_targets(rng: np.random.Generator, loss: str, y: np.ndarray) -> np.ndarray:
+    """Targets that suit a loss, away from where it has a kink for the outputs y."""
+    if loss == "hinge":
+        return rng.choice([-1.0, 1.0], y.shape)
+    if loss == "binary_focal":
+        return rng.choice([0.0, 1.0], y.shape)
+    if loss == "gaussian_nll":
+        return rng.normal(size=(len(y), y.shape[1] // 2))
+    if loss in ("mae", "huber", "quantile"):
+        return y + rng.choice([-1.7, -0.3, 0.4, 2.1], y.shape)
+    t = rng.random(y.shape)
+    return t / t.sum(axis=1, keepdims=True) if loss == "cross_entropy" else t
 
 
 # ---- The network ----
@@ -248,38 +406,42 @@ class Network:
         )
 
     def targets(self, y: np.ndarray) -> np.ndarray:
-        """Targets (rows, outputs); integer labels (rows,) become one-hot rows."""
+        """Targets (rows, columns); integer labels (rows,) become one-hot rows."""
         labels = y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
         dense = one_hot(y, self.outputs, self.dtype) if labels else y
-        return dense.reshape(len(y), self.outputs).astype(self.dtype)
+        return dense.reshape(len(y), -1).astype(self.dtype)
 
     def weighted_row_losses(
-        self, x: np.ndarray, y: np.ndarray, loss: str, sample_weight: np.ndarray | None = None
+        self, x: np.ndarray, y: np.ndarray, loss: object, sample_weight: np.ndarray | None = None
     ) -> np.ndarray:
         """w_i E_i (rows,) in float64."""
         zs, ys = self.forward(x)
-        losses = row_losses(loss, zs[-1], ys[-1], self.targets(y)).astype(np.float64)
+        name, p = name_and_parameters(loss)
+        losses = row_losses(name, zs[-1], ys[-1], self.targets(y), p).astype(np.float64)
         return losses if sample_weight is None else losses * sample_weight
 
     def loss(
-        self, x: np.ndarray, y: np.ndarray, loss: str, sample_weight: np.ndarray | None = None
+        self, x: np.ndarray, y: np.ndarray, loss: object, sample_weight: np.ndarray | None = None
     ) -> float:
         """E = sum_i w_i E_i / rows."""
         return float(self.weighted_row_losses(x, y, loss, sample_weight).mean())
 
     def gradient(
-        self, x: np.ndarray, y: np.ndarray, loss: str, sample_weight: np.ndarray | None = None
+        self, x: np.ndarray, y: np.ndarray, loss: object, sample_weight: np.ndarray | None = None
     ) -> np.ndarray:
         """dE/d parameters, flat, of the mean error over the rows of x."""
         zs, ys = self.forward(x)
         last = self.layers[-1]
-        delta = output_delta(loss, last.activation, zs[-1], ys[-1], self.targets(y), last.parameter)
+        name, p = name_and_parameters(loss)
+        delta = output_delta(
+            name, last.activation, zs[-1], ys[-1], self.targets(y), last.parameter, p
+        )
         if sample_weight is not None:
             delta = delta * sample_weight[:, np.newaxis].astype(self.dtype)
         return self.backward(zs, ys, delta / len(x))[0]
 
     def difference_gradient(
-        self, x: np.ndarray, y: np.ndarray, loss: str, sample_weight: np.ndarray | None = None
+        self, x: np.ndarray, y: np.ndarray, loss: object, sample_weight: np.ndarray | None = None
     ) -> np.ndarray:
         """`gradient` again, from differences of `loss` alone: no back-propagation."""
         start = self.parameters
@@ -315,11 +477,16 @@ def central_differences(
 
 
 def rows_clear_of_kinks(rng: np.random.Generator, network: Network, rows: int) -> np.ndarray:
-    """Random inputs (rows, inputs) that bring no net input near 0: there relu and its kin have
-    their kink, and differences mean nothing."""
+    """Random inputs (rows, inputs) that bring no net input near a kink of its activation, where
+    differences mean nothing."""
     candidates = rng.normal(size=(30 * rows, network.layers[0].weights.shape[0]))
     zs, _ = network.forward(candidates)
-    clear = candidates[np.abs(np.hstack(zs)).min(axis=1) > 0.05]
+    distances = [
+        np.abs(z - kink)
+        for z, layer in zip(zs, network.layers, strict=True)
+        for kink in KINKS.get(layer.activation, (0.0,))
+    ]
+    clear = candidates[np.hstack(distances).min(axis=1) > 0.05]
     if len(clear) < rows:
         raise ValueError(
             f"found {len(clear)} rows clear of kinks, {rows} needed: try other weights"
@@ -352,6 +519,8 @@ class Adam:
 
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
     p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + epsilon),  t = 1, 2, ...
+
+    With `epsilon_hat`, epsilon stands beside sqrt(v) itself, before its correction (section 2).
     """
 
     def __init__(
@@ -360,8 +529,10 @@ class Adam:
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
+        epsilon_hat: bool = False,
     ) -> None:
         self.learning_rate, self.epsilon = learning_rate, epsilon
+        self.epsilon_hat = epsilon_hat
         self.beta_1, self.beta_2 = beta_1, beta_2
         self.m: np.ndarray | None = None
         self.v: np.ndarray | None = None
@@ -374,8 +545,168 @@ class Adam:
         self.m = self.beta_1 * self.m + (1 - self.beta_1) * gradient
         self.v = self.beta_2 * self.v + (1 - self.beta_2) * gradient**2
         m_hat = self.m / (1 - self.beta_1**self.t)
-        v_hat = self.v / (1 - self.beta_2**self.t)
+        correction = (1 - self.beta_2**self.t) ** 0.5
+        if self.epsilon_hat:
+            root = (np.sqrt(self.v) + self.epsilon) / correction
+        else:
+            root = np.sqrt(self.v) / correction + self.epsilon
+        return parameters - self.learning_rate * m_hat / root
+
+
+class Adagrad:
+    """s += g^2;  p -= lr g / (sqrt(s) + epsilon)."""
+
+    def __init__(self, learning_rate: float = 0.01, start: float = 0.0, epsilon: float = 1e-10):
+        self.learning_rate, self.epsilon = learning_rate, epsilon
+        self.s: float | np.ndarray = start
+
+    def update(self, parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        self.s = self.s + gradient**2
+        return parameters - self.learning_rate * gradient / (np.sqrt(self.s) + self.epsilon)
+
+
+class RMSProp:
+    """v = rho v + (1 - rho) g^2;  b = mu b + g / (sqrt(v) + epsilon);  p -= lr b.
+
+    Centred, the square of m = rho m + (1 - rho) g is taken off v.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        rho: float = 0.99,
+        momentum: float = 0.0,
+        epsilon: float = 1e-8,
+        centered: bool = False,
+    ) -> None:
+        self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
+        self.momentum, self.centered = momentum, centered
+        self.v: float | np.ndarray = 0.0
+        self.m: float | np.ndarray = 0.0
+        self.b: float | np.ndarray = 0.0
+
+    def update(self, parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        self.v = self.rho * self.v + (1 - self.rho) * gradient**2
+        self.m = self.rho * self.m + (1 - self.rho) * gradient
+        spread = np.maximum(self.v - self.m**2, 0) if self.centered else self.v
+        self.b = self.momentum * self.b + gradient / (np.sqrt(spread) + self.epsilon)
+        return parameters - self.learning_rate * self.b
+
+
+class Adadelta:
+    """v = rho v + (1 - rho) g^2;  d = g sqrt(u + epsilon) / sqrt(v + epsilon);
+    u = rho u + (1 - rho) d^2;  p -= lr d.
+    """
+
+    def __init__(self, learning_rate: float = 1.0, rho: float = 0.9, epsilon: float = 1e-6):
+        self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
+        self.v: float | np.ndarray = 0.0
+        self.u: float | np.ndarray = 0.0
+
+    def update(self, parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        self.v = self.rho * self.v + (1 - self.rho) * gradient**2
+        d = gradient * np.sqrt(self.u + self.epsilon) / np.sqrt(self.v + self.epsilon)
+        self.u = self.rho * self.u + (1 - self.rho) * d**2
+        return parameters - self.learning_rate * d
+
+
+class AMSGrad(Adam):
+    """Adam with the greatest v so far."""
+
+    def update(self, parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        self.t += 1
+        self.m = self.beta_1 * (0 if self.m is None else self.m) + (1 - self.beta_1) * gradient
+        v = 0 if self.v is None else self.v
+        self.v = self.beta_2 * v + (1 - self.beta_2) * gradient**2
+        self.greatest = np.maximum(getattr(self, "greatest", 0), self.v)
+        m_hat = self.m / (1 - self.beta_1**self.t)
+        v_hat = self.greatest / (1 - self.beta_2**self.t)
         return parameters - self.learning_rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
+
+
+class NAdam(Adam):
+    """mu(t) = b1 (1 - 0.96^(t psi) / 2);  M = mu(1) ... mu(t);  m and v as Adam's
+    p -= lr ((1 - mu(t)) g / (1 - M) + mu(t + 1) m / (1 - M mu(t + 1))) / (sqrt(v_hat) + epsilon)
+    """
+
+    def __init__(self, learning_rate: float = 0.002, psi: float = 0.004, **constants: float):
+        super().__init__(learning_rate, **constants)
+        self.psi, self.momenta = psi, 1.0
+        self.m = self.v = 0.0
+
+    def update(self, parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        self.t += 1
+        mu, following = (
+            self.beta_1 * (1 - 0.5 * 0.96 ** (t * self.psi)) for t in (self.t, self.t + 1)
+        )
+        self.momenta *= mu
+        self.m = self.beta_1 * self.m + (1 - self.beta_1) * gradient
+        self.v = self.beta_2 * self.v + (1 - self.beta_2) * gradient**2
+        root = np.sqrt(self.v / (1 - self.beta_2**self.t)) + self.epsilon
+        ahead = (1 - mu) * gradient / (1 - self.momenta)
+        ahead = ahead + following * self.m / (1 - self.momenta * following)
+        return parameters - self.learning_rate * ahead / root
+
+
+class RAdam(Adam):
+    """s = 2 / (1 - b2) - 1;  s(t) = s - 2 t b2^t / (1 - b2^t);  m and v as Adam's
+    s(t) <= 5:  p -= lr m_hat
+    else:       p -= lr m_hat r sqrt(1 - b2^t) / (sqrt(v) + epsilon),
+                r^2 = (s(t) - 4) (s(t) - 2) s / ((s - 4) (s - 2) s(t))
+    """
+
+    def update(self, parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        self.t += 1
+        self.m = self.beta_1 * (0 if self.m is None else self.m) + (1 - self.beta_1) * gradient
+        v = 0 if self.v is None else self.v
+        self.v = self.beta_2 * v + (1 - self.beta_2) * gradient**2
+        m_hat = self.m / (1 - self.beta_1**self.t)
+        power = self.beta_2**self.t
+        s_end = 2 / (1 - self.beta_2) - 1
+        s = s_end - 2 * self.t * power / (1 - power)
+        if s <= 5:
+            return parameters - self.learning_rate * m_hat
+        r = math.sqrt((s - 4) * (s - 2) * s_end / ((s_end - 4) * (s_end - 2) * s))
+        scaled = r * math.sqrt(1 - power) * m_hat / (np.sqrt(self.v) + self.epsilon)
+        return parameters - self.learning_rate * scaled
+
+
+class Lion:
+    """p -= lr sign(b1 m + (1 - b1) g);  m = b2 m + (1 - b2) g."""
+
+    def __init__(self, learning_rate: float = 1e-4, beta_1: float = 0.9, beta_2: float = 0.99):
+        self.learning_rate, self.beta_1, self.beta_2 = learning_rate, beta_1, beta_2
+        self.m: float | np.ndarray = 0.0
+
+    def update(self, parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        direction = np.sign(self.beta_1 * self.m + (1 - self.beta_1) * gradient)
+        self.m = self.beta_2 * self.m + (1 - self.beta_2) * gradient
+        return parameters - self.learning_rate * direction
+
+
+class Rprop:
+    """A step for each parameter, times `plus` where the gradient keeps its sign; where it changes,
+    times `minus`, and the gradient counts as zero.  p -= step sign(g).
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        minus: float = 0.5,
+        plus: float = 1.2,
+        least: float = 1e-6,
+        greatest: float = 50.0,
+    ) -> None:
+        self.minus, self.plus, self.least, self.greatest = minus, plus, least, greatest
+        self.step: float | np.ndarray = learning_rate
+        self.before: float | np.ndarray = 0.0
+
+    def update(self, parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        agreement = np.sign(gradient * self.before)
+        factor = np.where(agreement > 0, self.plus, np.where(agreement < 0, self.minus, 1))
+        self.step = np.clip(self.step * factor, self.least, self.greatest)
+        self.before = np.where(agreement < 0, 0, gradient)
+        return parameters - self.step * np.sign(self.before)
 
 
 # ---- Training ----
@@ -386,8 +717,8 @@ def train(
     x: np.ndarray,
     y: np.ndarray,
     *,
-    loss: str,
-    optimizer: SGD | Adam,
+    loss: object,
+    optimizer: object,
     orders: Iterable[np.ndarray],
     batch_size: int,
     sample_weight: np.ndarray | None = None,

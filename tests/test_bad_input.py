@@ -147,6 +147,55 @@ CONSTRUCTION = {
         ValueError,
         "scale must be a finite",
     ),
+    "constant without a value": (
+        lambda: ds.Initializer("constant"),
+        TypeError,
+        "scale must be a number; got None",
+    ),
+    "fan of an orthogonal matrix": (
+        lambda: ds.Initializer("orthogonal", fan="he"),
+        ValueError,
+        "fan='he' goes with a uniform or normal distribution; got 'orthogonal'",
+    ),
+    "alpha of celu": (lambda: ds.Activation("celu", 0), ValueError, "above 0; got 0"),
+    "delta of zero": (lambda: ds.Loss("huber", delta=0), ValueError, "delta must be .* above 0"),
+    "level of one": (lambda: ds.Loss("quantile", levels=[0.5, 1]), ValueError, r"levels\[1\] must"),
+    "level that is text": (
+        lambda: ds.Loss("quantile", levels="0.5"),
+        TypeError,
+        "levels must be a number; got '0.5'",
+    ),
+    "levels for other outputs": (
+        lambda: ds.Trainer(ds.Network([1, 3]), ds.Loss("quantile", levels=[0.1, 0.9])),
+        ValueError,
+        "levels of loss 'quantile' must be one number, or one for each of the 3 outputs; got 2",
+    ),
+    "no levels": (
+        lambda: ds.Trainer(ds.Network([1, 3]), ds.Loss("quantile", levels=[])),
+        ValueError,
+        "levels of loss 'quantile' must be one number, or one for each of the 3 outputs; got 0",
+    ),
+    "negative gamma": (lambda: ds.Loss("binary_focal", gamma=-1), ValueError, "gamma must be"),
+    "label_smoothing of one": (
+        lambda: ds.Loss("cross_entropy", label_smoothing=1),
+        ValueError,
+        "label_smoothing must be .* at least 0 and below 1; got 1",
+    ),
+    "parameter of mse": (
+        lambda: ds.Loss("mse", delta=1),
+        ValueError,
+        "loss 'mse' takes no parameters; got 'delta'",
+    ),
+    "odd outputs for means and variances": (
+        lambda: ds.Trainer(ds.Network([1, 3]), "gaussian_nll"),
+        ValueError,
+        "loss 'gaussian_nll' needs 2 outputs for each target; this network has 3",
+    ),
+    "number as a loss": (
+        lambda: ds.Trainer(ds.Network([1, 1]), 2),
+        TypeError,
+        "loss must be a name .*; got 2",
+    ),
     "scale that is text": (lambda: ds.Initializer("normal", "1"), TypeError, "scale must be a num"),
     "learning rate of zero": (lambda: ds.SGD(0), ValueError, "learning_rate must be .* above 0"),
     "negative learning rate": (lambda: ds.Adam(-0.1), ValueError, "above 0; got -0.1"),
@@ -206,13 +255,19 @@ NAMES = {
     "fan": (lambda: ds.Initializer("normal", fan="glorott"), "glorot"),
     "loss": (lambda: ds.Trainer(ds.Network([1, 1]), loss="MSE"), "mse"),
     "loss in fit": (lambda: ds.Network([3, 2]).fit(X, Y, loss="crossentropy"), "cross_entropy"),
+    "parameter of a loss": (lambda: ds.Loss("huber", dleta=1), "delta"),
     "loss object": (lambda: ds.Trainer(ds.Network([1, 1]), ds.Loss("mes")), "mse"),
     "optimizer": (lambda: ds.Trainer(ds.Network([1, 1]), optimizer="Adam"), "adam"),
     "sampling": (
         lambda: ds.Network([3, 2]).fit(X, Y, sampling="with replacement"),
         "with_replacement",
     ),
-    "monitor": (lambda: ds.EarlyStopping("valloss"), "val_loss"),
+    "monitor": (
+        lambda: ds.Network([3, 2]).fit(
+            X, Y, validation_data=(X, Y), callbacks=[ds.EarlyStopping("valloss")]
+        ),
+        "val_loss",
+    ),
 }
 
 
@@ -227,8 +282,8 @@ def test_the_closest_name_is_suggested(call, suggestion):
     [
         lambda: ds.Activation("swish-beta"),
         lambda: ds.Trainer(ds.Network([1, 1]), loss="xyz"),
-        lambda: ds.Trainer(ds.Network([1, 1]), optimizer="rprop"),
-        lambda: ds.Dense(1, weights="orthogonal"),
+        lambda: ds.Trainer(ds.Network([1, 1]), optimizer="quickprop"),
+        lambda: ds.Dense(1, weights="sobol"),
     ],
 )
 def test_a_name_like_no_other_gets_the_list(call):
@@ -397,9 +452,22 @@ TARGETS = {
     ),
     "names for labels": ("cross_entropy", ["a", "b", "b", "a"], TypeError, "y must hold real num"),
     "too few labels": ("cross_entropy", LABELS[:3], ValueError, r"as many rows; got 4 and \(3,\)"),
+    "fractions for focal loss": ("binary_focal", Y / 2 + 0.1, ValueError, "y must be 0 or 1 for"),
+    "zeros for hinge loss": ("hinge", Y * 0, ValueError, r"y must be -1 or 1.*2 \* y - 1"),
+    "negative counts": ("poisson", Y - 5, ValueError, "y must not be negative for loss 'poisson'"),
+    "targets for each output": (
+        "gaussian_nll",
+        Y,
+        ValueError,
+        r"y must have shape \(rows, 1\); got \(4, 2\)",
+    ),
     "no targets": ("mse", None, TypeError, "y must hold real numbers"),
 }
-OUTPUTS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
+OUTPUTS = {
+    "binary_cross_entropy": "sigmoid",
+    "binary_focal": "sigmoid",
+    "cross_entropy": "softmax",
+}
 
 
 @pytest.mark.parametrize("method", ["fit", "step", "compute_gradients"])
@@ -416,15 +484,15 @@ def test_targets(method, wrong):
 @pytest.mark.parametrize(
     ("loss", "output", "needed"),
     [
-        ("cross_entropy", "identity", "softmax"),
-        ("cross_entropy", "sigmoid", "softmax"),
-        ("binary_cross_entropy", "softmax", "sigmoid"),
-        ("binary_cross_entropy", "tanh", "sigmoid"),
+        ("cross_entropy", "identity", "'softmax' or 'log_softmax'"),
+        ("cross_entropy", "sigmoid", "'softmax' or 'log_softmax'"),
+        ("binary_cross_entropy", "softmax", "'sigmoid'"),
+        ("binary_cross_entropy", "tanh", "'sigmoid'"),
     ],
 )
 def test_a_loss_with_the_wrong_output(loss, output, needed):
     network = ds.Network([3, 5, 2], output=output)
-    message = f"loss '{loss}' needs a network with output='{needed}'; this one has '{output}'"
+    message = f"loss '{loss}' needs a network with output={needed}; this one has '{output}'"
     for call in (
         lambda: ds.Trainer(network, loss),
         lambda: network.fit(X, Y, loss=loss),

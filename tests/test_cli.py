@@ -354,3 +354,31 @@ def test_stratified_split_keeps_a_row_of_every_stratum():
     assert len(kept) == 2
     with pytest.raises(ValueError, match="between 0 and 1"):
         stratified_split([0, 1], 1.0)
+
+
+# ---- bench ----
+
+
+def test_bench_compares(capsys):
+    out, _ = run(capsys, "bench", "--cases", "AC", "--seconds", "0.01")
+    assert "FMA peak" in out
+    rows = [line.split() for line in out.splitlines() if "2-2-2" in line or "64-64-10" in line]
+    assert [row[0] for row in rows] == ["A", "C"]
+    ours, theirs = (float(rows[1][i].replace(",", "")) for i in (3, 5))
+    assert 0 < ours < theirs * 100
+
+
+def test_bench_phases_add_up(capsys):
+    out, _ = run(capsys, "bench", "--phases", "--cases", "B")
+    times = next(line.split() for line in out.splitlines() if "10-32-1" in line)[2:]
+    *phases, apart, in_fit = map(float, times)
+    assert len(phases) == 6
+    assert min(phases) >= 0
+    assert in_fit > 0
+    assert sum(phases) == pytest.approx(apart, abs=0.05)
+
+
+def test_bench_refuses_unknown_networks(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--cases", "AX"])
+    assert "letters of ABCRDEFGHSO" in capsys.readouterr().err

@@ -193,8 +193,8 @@ def test_a_resumed_run_of_batches(rng, tmp_path):
 @pytest.mark.parametrize(
     ("x", "options", "error", "message"),
     [
-        (np.ones((3, 4)), {}, TypeError, "fit needs y"),
-        (5, {}, TypeError, "fit needs y"),
+        (np.ones((3, 4)), {}, TypeError, "iterable of batches"),
+        (5, {}, TypeError, "iterable of batches"),
         ([], {}, ValueError, "there are no batches"),
         ([5], {}, TypeError, r"a batch must be \(X, y\)"),
         ([(np.ones((3, 4)),)], {}, TypeError, r"a batch must be \(X, y\)"),

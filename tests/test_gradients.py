@@ -7,6 +7,7 @@ import pytest
 
 import downslope as ds
 import numpy_reference as reference
+from downslope.losses import LOSSES
 
 # The most that an element may differ from the oracle's, relative to the largest one of its array
 # or to 0.1: where all are small, they are what is left of larger numbers.
@@ -14,11 +15,18 @@ TOLERANCES = {"float64": 1e-12, "float32": 2e-5}
 
 HIDDEN = sorted(reference.DERIVATIVES)
 OUTPUTS = sorted(reference.ACTIVATIONS)
-# Every loss with every activation of the last layer that it goes with.
+# Every loss with every activation of the last layer that it goes with; every loss once.
 LOSS_AND_OUTPUT = [
-    *((loss, output) for loss in ("half_squared_error", "mse") for output in OUTPUTS),
-    ("binary_cross_entropy", "sigmoid"),
-    ("cross_entropy", "softmax"),
+    (loss, output) for loss in reference.LOSSES for output in (LOSSES[loss].outputs or OUTPUTS)
+]
+LOSS_AND_ONE_OUTPUT = [(loss, (*LOSSES[loss].outputs, "identity")[0]) for loss in reference.LOSSES]
+LOSSES_WITH_PARAMETERS = [
+    ds.Loss("huber", delta=0.5),
+    ds.Loss("quantile", levels=0.8),
+    ds.Loss("quantile", levels=[0.1, 0.9]),
+    ds.Loss("binary_focal", gamma=0.0, alpha=0.6),
+    ds.Loss("binary_focal", gamma=0.7),
+    ds.Loss("cross_entropy", label_smoothing=0.2),
 ]
 
 
@@ -35,8 +43,8 @@ def make_rows(rng, network, rows):
 
 def make_data(rng, network, loss, rows):
     x = make_rows(rng, network, rows)
-    t = rng.random((rows, network.outputs))
-    return x, t / t.sum(axis=1, keepdims=True) if loss == "cross_entropy" else t
+    y = reference.Network.copy_of(network).predict(x)
+    return x, reference.random_targets(rng, loss, y)
 
 
 def assert_near(actual, expected, tolerance):
@@ -75,10 +83,32 @@ def as_type(network, dtype):
 
 
 @pytest.mark.parametrize(("loss", "output"), LOSS_AND_OUTPUT)
+def test_every_loss_with_every_output(rng, loss, output):
+    network = make_network(rng, [3, 5, 2], "tanh", output)
+    assert_gradient_is_right(network, *make_data(rng, network, loss, 4), loss)
+
+
+@pytest.mark.parametrize(("loss", "output"), LOSS_AND_ONE_OUTPUT)
 @pytest.mark.parametrize("hidden", HIDDEN)
-def test_every_activation_with_every_loss(rng, hidden, loss, output):
+def test_every_loss_with_every_activation(rng, hidden, loss, output):
     network = make_network(rng, [3, 5, 2], hidden, output)
     assert_gradient_is_right(network, *make_data(rng, network, loss, 4), loss)
+
+
+@pytest.mark.parametrize("loss", LOSSES_WITH_PARAMETERS, ids=repr)
+def test_parameters_of_losses(rng, loss):
+    network = make_network(rng, [3, 5, 2], "softplus", (*loss.kind.outputs, "identity")[0])
+    assert_gradient_is_right(network, *make_data(rng, network, loss.name, 6), loss)
+
+
+def test_quantiles_of_one_target(rng):
+    """A single column of targets stands for every level's."""
+    network, loss = make_network(rng, [3, 5, 2], "tanh", "identity"), LOSSES_WITH_PARAMETERS[2]
+    x = make_rows(rng, network, 5)
+    y = network.predict(x).max(axis=1) + 1
+    assert_gradient_is_right(network, x, y, loss)
+    both = np.repeat(y[:, np.newaxis], 2, axis=1)
+    assert network.evaluate(x, y, loss=loss) == network.evaluate(x, both, loss=loss)
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)
@@ -88,7 +118,7 @@ def test_every_activation_below_another(rng, hidden):
     assert_gradient_is_right(network, *make_data(rng, network, "mse", 19), "mse")
 
 
-@pytest.mark.parametrize("name", ["leaky_relu", "elu"])
+@pytest.mark.parametrize("name", ["leaky_relu", "elu", "celu"])
 @pytest.mark.parametrize("parameter", [0.2, 1.7])
 def test_parameters_of_activations(rng, name, parameter):
     activation = ds.Activation(name, parameter)
@@ -104,7 +134,7 @@ def test_shapes(rng, widths, rows):
 
 
 @pytest.mark.parametrize("options", [{"shared_bias": True}, {"use_bias": False}], ids=str)
-@pytest.mark.parametrize(("loss", "output"), LOSS_AND_OUTPUT[-2:])
+@pytest.mark.parametrize(("loss", "output"), LOSS_AND_ONE_OUTPUT)
 def test_kinds_of_bias_with_sample_weights(rng, options, loss, output):
     network = make_network(rng, [3, 5, 4], "gelu", output, **options)
     x, y = make_data(rng, network, loss, 6)
@@ -113,10 +143,12 @@ def test_kinds_of_bias_with_sample_weights(rng, options, loss, output):
 
 
 @pytest.mark.parametrize("label_type", ["int64", "int32", "uint8"])
-def test_labels(rng, label_type):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_labels(rng, label_type, smoothing):
     network = make_network(rng, [3, 5, 4], "silu", "softmax")
     x, labels = make_rows(rng, network, 9), rng.integers(0, 4, 9).astype(label_type)
-    assert_gradient_is_right(network, x, labels, "cross_entropy")
+    loss = ds.Loss("cross_entropy", label_smoothing=smoothing)
+    assert_gradient_is_right(network, x, labels, loss)
 
 
 @pytest.mark.parametrize("output", OUTPUTS)

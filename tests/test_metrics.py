@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -129,7 +130,7 @@ class Script(ds.Callback):
     ("values", "options", "stopped", "best"),
     [
         ([0.1, 0.3, 0.2, 0.2], {"patience": 2}, 3, 1),
-        ([0.1, 0.3, 0.35, 0.4], {"patience": 2, "min_delta": 0.2}, 3, 1),
+        ([0.1, 0.3, 0.35, 0.4], {"patience": 2, "min_delta": 0.15}, 3, 1),
         ([0.1, 0.2, 0.3, 0.4], {"mode": "min", "patience": 2}, 2, 0),
         ([0.9, 0.1, 0.2, 0.1], {"warm_up": 1, "patience": 1}, 3, 2),
         ([0.9, 0.1, 0.1, 0.1], {"warm_up": 3, "patience": 1}, None, 3),
@@ -192,13 +193,16 @@ def run_with_metrics(rng, **options):
 
 
 def test_history_as_a_table(rng, tmp_path):
-    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pandas")
     history = run_with_metrics(rng)
     frame = history.to_dataframe()
     assert list(frame) == ["loss", "val_loss", "accuracy", "val_accuracy"]
     history.to_csv(tmp_path / "run.csv")
-    again = pandas.read_csv(tmp_path / "run.csv", index_col="epoch", float_precision="round_trip")
-    pandas.testing.assert_frame_equal(again, frame, check_exact=True)
+    with open(tmp_path / "run.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [int(line.pop("epoch")) for line in lines] == list(frame.index)
+    for name in frame:
+        assert [float(line[name]) for line in lines] == list(frame[name]) == history.to_dict()[name]
 
 
 def test_lines_of_json_are_there_while_it_runs(rng, tmp_path):

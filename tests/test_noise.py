@@ -231,6 +231,20 @@ def test_a_list_of_widths_takes_rates_for_its_hidden_layers():
     assert rates == [0, 0.1, 0]
 
 
+def test_what_goes_without_noise_refuses_it(rng):
+    def own_loss(outputs, targets):
+        return ((outputs - targets) ** 2).mean(), 2 * (outputs - targets) / outputs.size
+
+    with pytest.raises(ValueError, match="a loss that is a function"):
+        ds.Trainer(make_network(), own_loss)
+    pytest.importorskip("scipy")
+    x, y = rng.normal(size=(20, 7)), rng.integers(0, 3, 20)
+    with pytest.raises(ValueError, match="LBFGS needs the same loss"):
+        make_network().fit(x, y, loss="cross_entropy", optimizer="lbfgs")
+    with pytest.raises(ValueError, match="LBFGS needs all rows"):
+        ds.Network([7, 3]).fit([(x, np.zeros((20, 3)))], optimizer="lbfgs")
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

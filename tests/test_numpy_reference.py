@@ -13,7 +13,7 @@ import numpy_reference as reference
 from numpy_reference import SGD, Adam, Layer, Network
 
 ELEMENTWISE = sorted(reference.DERIVATIVES)
-LOSSES = ["half_squared_error", "mse", "binary_cross_entropy", "cross_entropy"]
+LOSSES = reference.LOSSES
 
 
 def make_network(rng, widths, hidden="tanh", output="identity", *, bias="each", dtype=np.float64):
@@ -33,20 +33,13 @@ def make_network(rng, widths, hidden="tanh", output="identity", *, bias="each", 
     return Network(layers)
 
 
-def make_targets(rng, loss, rows, outputs):
-    if loss == "cross_entropy":
-        t = rng.random((rows, outputs))
-        return t / t.sum(axis=1, keepdims=True)
-    return rng.random((rows, outputs))
-
-
 # ---- Activations and losses ----
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @pytest.mark.parametrize("parameter", [0.01, 0.7])
 def test_derivative_is_the_slope(name, parameter):
-    z = np.array([-30.0, -4.0, -1.0, -0.3, 0.2, 0.9, 3.0, 25.0])
+    z = np.array([-30.0, -4.0, -1.1, -0.3, 0.2, 0.9, 2.9, 25.0])
     f = reference.ACTIVATIONS[name]
     slope = [
         reference.central_differences(lambda x: f(x, parameter)[0], np.array([value]))[0]
@@ -55,7 +48,7 @@ def test_derivative_is_the_slope(name, parameter):
     np.testing.assert_allclose(reference.DERIVATIVES[name](z, parameter), slope, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu"])
+@pytest.mark.parametrize("name", ["relu", "relu6", "leaky_relu"])
 def test_derivative_at_zero_is_that_of_the_negative_side(name):
     at_zero = reference.DERIVATIVES[name](np.zeros(1), 0.3)[0]
     assert at_zero == reference.DERIVATIVES[name](np.full(1, -1.0), 0.3)[0]
@@ -63,12 +56,19 @@ def test_derivative_at_zero_is_that_of_the_negative_side(name):
 
 def test_activations_at_known_points():
     z = np.array([-1.0, 0.0, 1.0])
-    value = {name: f(z, 1.0) for name, f in reference.ACTIVATIONS.items() if name != "softmax"}
+    value = {name: f(z, 1.0) for name, f in reference.ACTIVATIONS.items() if name in ELEMENTWISE}
     e = math.e
     np.testing.assert_allclose(value["sigmoid"], [1 / (1 + e), 0.5, e / (1 + e)], rtol=1e-15)
     np.testing.assert_allclose(value["elu"], [1 / e - 1, 0, 1], rtol=1e-15)
     np.testing.assert_allclose(value["silu"], z * value["sigmoid"], rtol=1e-15)
     np.testing.assert_allclose(value["softplus"], np.log1p(np.exp(z)), rtol=1e-15)
+    np.testing.assert_allclose(value["hard_sigmoid"], [1 / 3, 1 / 2, 2 / 3], rtol=1e-15)
+    np.testing.assert_allclose(value["softsign"], [-0.5, 0, 0.5], rtol=1e-15)
+    np.testing.assert_allclose(value["celu"], value["elu"], rtol=1e-15)
+    np.testing.assert_allclose(value["selu"][2], reference.SELU_SCALE, rtol=1e-15)
+    np.testing.assert_allclose(value["mish"], z * np.tanh(np.log1p(np.exp(z))), rtol=1e-15)
+    by_tanh = z / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+    np.testing.assert_allclose(value["gelu_tanh"], by_tanh, rtol=1e-15)
     # Phi(1), from tables of the normal distribution.
     np.testing.assert_allclose(value["gelu"], [-0.15865525393145707, 0, 0.8413447460685429])
 
@@ -117,7 +117,7 @@ def test_labels_mean_one_hot_targets(rng):
 
 def assert_gradient_is_the_slope(rng, network, loss, sample_weight=None):
     x = reference.rows_clear_of_kinks(rng, network, 4)
-    y = make_targets(rng, loss, 4, network.outputs)
+    y = reference.random_targets(rng, loss, network.predict(x))
     analytic = network.gradient(x, y, loss, sample_weight)
     numeric = network.difference_gradient(x, y, loss, sample_weight)
     scale = max(np.abs(analytic).max(), 0.1)
@@ -130,6 +130,39 @@ def test_gradient_of_each_hidden_activation(rng, hidden, loss):
     output = reference.LOSS_OUTPUTS.get(loss, "identity")
     network = make_network(rng, [3, 5, 4, 2], hidden, output)
     assert_gradient_is_the_slope(rng, network, loss)
+
+
+def test_selu_keeps_mean_and_variance():
+    """What its two constants are for; by the trapezoidal rule over normal net inputs."""
+    z = np.linspace(-12, 12, 200_001)
+    y, weight = reference.ACTIVATIONS["selu"](z, 0.0), reference.normal_density(z) * (z[1] - z[0])
+    assert (y * weight).sum() == pytest.approx(0, abs=1e-9)
+    assert (y * y * weight).sum() == pytest.approx(1, abs=1e-9)
+
+
+def test_losses_by_hand():
+    """Of one row with outputs 2 and -1 and targets 1 and 1: errors 1 and -2."""
+    y, t = np.array([[2.0, -1.0]]), np.array([[1.0, 1.0]])
+    by_hand = {
+        ("mae", ()): (1 + 2) / 2,
+        ("huber", (("delta", 1.5),)): (1 / 2 + 1.5 * (2 - 0.75)) / 2,
+        ("log_cosh", ()): (math.log(math.cosh(1)) + math.log(math.cosh(2))) / 2,
+        ("quantile", (("levels", (0.9, 0.1)),)): (0.1 * 1 + 0.1 * 2) / 2,
+        ("poisson", ()): (math.exp(2) - 2 + math.exp(-1) + 1) / 2,
+        ("hinge", ()): (0 + 2) / 2,
+    }
+    for (name, parameters), expected in by_hand.items():
+        values = dict(parameters) or None
+        assert reference.row_losses(name, y, y, t, values).item() == pytest.approx(expected)
+    # mean 2, variance exp(-1), target 1: minus the logarithm of the density, but for the constant
+    density = math.exp(-((2 - 1) ** 2) / (2 * math.exp(-1))) / math.sqrt(2 * math.pi * math.exp(-1))
+    nll = reference.row_losses("gaussian_nll", y, y, t[:, :1]).item()
+    assert nll == pytest.approx(-math.log(density) - math.log(2 * math.pi) / 2)
+    # sigmoid(log 3) = 3/4 for t = 1: 0.25 (1/4)^2 log(4/3); for t = 0: 0.75 (3/4)^2 log 4
+    z = np.full((1, 1), math.log(3))
+    for target, expected in ((1.0, math.log(4 / 3) / 64), (0.0, math.log(4) * 27 / 64)):
+        focal = reference.row_losses("binary_focal", z, z, np.array([[target]])).item()
+        assert focal == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("output", sorted(reference.ACTIVATIONS))

@@ -40,6 +40,14 @@ ACTIVATIONS = sorted(_kernels.ACTIVATIONS)
 LOSS_CASES = {
     "half_squared_error": ("identity", "real"),
     "mse": ("tanh", "real"),
+    "mae": ("identity", "real"),
+    "huber": ("tanh", "real"),
+    "log_cosh": ("identity", "real"),
+    "quantile": ("identity", "real"),
+    "poisson": ("identity", "counts"),
+    "gaussian_nll": ("identity", "one for two outputs"),
+    "hinge": ("identity", "signs"),
+    "binary_focal": ("sigmoid", "indicators"),
     "binary_cross_entropy": ("sigmoid", "probabilities"),
     "cross_entropy": ("softmax", "probabilities"),
     "cross_entropy, labels": ("softmax", "labels"),
@@ -49,6 +57,12 @@ OPTIMIZER_CASES = {
     **{name: optimizer() for name, optimizer in OPTIMIZERS.items()},
     "momentum": ds.SGD(0.05, momentum=0.9),
     "nesterov": ds.SGD(0.01, momentum=0.9, nesterov=True),
+    "amsgrad": ds.Adam(0.01, amsgrad=True),
+    "rmsprop with momentum": ds.RMSProp(0.001, momentum=0.9),
+    "rmsprop, centred": ds.RMSProp(0.001, momentum=0.9, centered=True),
+    "adamw, clipped, averaged": ds.AdamW(
+        ds.schedules.Warmup(ds.schedules.Cosine(0.01, 50), 5), clip_norm=0.1, ema_momentum=0.9
+    ),
     "large adam": ds.Adam(0.01),
     "large sgd": ds.SGD(0.1),
 }
@@ -128,8 +142,12 @@ CASES = {
         for name in ACTIVATIONS
     },
     **{
-        f"loss {name}": {"widths": [5, 19, 3], "loss": name, "batch_size": 16}
-        for name in LOSS_CASES
+        f"loss {name}": {
+            "widths": [5, 19, 4 if kind == "one for two outputs" else 3],
+            "loss": name,
+            "batch_size": 16,
+        }
+        for name, (_, kind) in LOSS_CASES.items()
     },
     **{
         f"optimizer {name}": {"widths": [5, 19, 3], "optimizer": name, "batch_size": 16}
@@ -149,7 +167,15 @@ def make_data(case, inputs, outputs):
     labels = np.empty(rows, np.int64)
     _kernels.random_integers(12, 1, outputs, labels)
     y = uniform(2, rows, outputs)
-    if kind == "probabilities":
+    if kind == "one for two outputs":
+        y = y[:, ::2]
+    elif kind == "counts":
+        y = np.round(3 * np.abs(y))
+    elif kind == "signs":
+        y = np.where(y < 0, -1.0, 1.0)
+    elif kind == "indicators":
+        y = np.where(y < 0, 0.0, 1.0)
+    elif kind == "probabilities":
         y = 0.75 * np.eye(outputs)[labels] + 0.25 * np.eye(outputs)[labels[::-1]]
     weight = uniform(3, rows) ** 2 if case.get("weighted") else None
     return 2 * uniform(4, rows, inputs), labels if kind == "labels" else y, weight
@@ -281,6 +307,8 @@ def any_case(draw):
     loss = draw(st.sampled_from(sorted(LOSS_CASES)))
     if "softmax" in LOSS_CASES[loss]:
         widths[-1] = max(widths[-1], 2)
+    if "one for two outputs" in LOSS_CASES[loss]:
+        widths[-1] += widths[-1] % 2
     weights = sum(a * b for a, b in itertools.pairwise(widths))
     batch_size = draw(st.sampled_from([1, 2, 7, 32, 100, 1000, 4096]))
     most = min(10_000_000 // weights, 60 * batch_size, 9000)

@@ -24,6 +24,27 @@ OPTIMIZERS = {
         ds.Adam(0.002, beta_1=0.8, beta_2=0.99, epsilon=1e-3),
         reference.Adam(0.002, 0.8, 0.99, 1e-3),
     ),
+    "adam with epsilon hat": (
+        ds.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
+        reference.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
+    ),
+    "amsgrad": (ds.Adam(0.01, amsgrad=True), reference.AMSGrad(0.01)),
+    "nadam": (ds.NAdam(0.01), reference.NAdam(0.01)),
+    "radam": (ds.RAdam(0.01, beta_2=0.99), reference.RAdam(0.01, beta_2=0.99)),
+    "adagrad": (
+        ds.Adagrad(0.05, initial_accumulator_value=0.1, epsilon=1e-6),
+        reference.Adagrad(0.05, 0.1, 1e-6),
+    ),
+    "rmsprop": (ds.RMSProp(0.001, epsilon=1e-3), reference.RMSProp(0.001, epsilon=1e-3)),
+    "rmsprop with momentum": (
+        ds.RMSProp(0.001, rho=0.9, momentum=0.5, epsilon=1e-3),
+        reference.RMSProp(0.001, 0.9, 0.5, 1e-3),
+    ),
+    "rmsprop, centred": (
+        ds.RMSProp(0.001, momentum=0.5, epsilon=1e-2, centered=True),
+        reference.RMSProp(0.001, momentum=0.5, epsilon=1e-2, centered=True),
+    ),
+    "adadelta": (ds.Adadelta(0.5, epsilon=1e-4), reference.Adadelta(0.5, epsilon=1e-4)),
 }
 
 # Widths, hidden activation, output activation, loss, how the biases are.  (No bias is shared below

@@ -27,26 +27,43 @@
  * reads: what the derivative is computed from, the activation's INPUT (then the engine keeps the
  * net inputs of the forward pass) or its OUTPUT.
  * shape: ELEMENT by element (can be an epilogue of a product), or the whole ROW at once. */
-#define DS_ACTIVATIONS(X)       \
-  X(identity, OUTPUT, ELEMENT)  \
-  X(sigmoid, OUTPUT, ELEMENT)   \
-  X(tanh, OUTPUT, ELEMENT)      \
-  X(relu, OUTPUT, ELEMENT)      \
-  X(leaky_relu, INPUT, ELEMENT) \
-  X(elu, INPUT, ELEMENT)        \
-  X(gelu, INPUT, ELEMENT)       \
-  X(silu, INPUT, ELEMENT)       \
-  X(softplus, OUTPUT, ELEMENT)  \
-  X(softmax, OUTPUT, ROW)
+#define DS_ACTIVATIONS(X)          \
+  X(identity, OUTPUT, ELEMENT)     \
+  X(sigmoid, OUTPUT, ELEMENT)      \
+  X(hard_sigmoid, OUTPUT, ELEMENT) \
+  X(tanh, OUTPUT, ELEMENT)         \
+  X(hard_tanh, OUTPUT, ELEMENT)    \
+  X(softsign, OUTPUT, ELEMENT)     \
+  X(relu, OUTPUT, ELEMENT)         \
+  X(relu6, OUTPUT, ELEMENT)        \
+  X(leaky_relu, INPUT, ELEMENT)    \
+  X(elu, INPUT, ELEMENT)           \
+  X(selu, OUTPUT, ELEMENT)         \
+  X(celu, OUTPUT, ELEMENT)         \
+  X(gelu, INPUT, ELEMENT)          \
+  X(gelu_tanh, INPUT, ELEMENT)     \
+  X(silu, INPUT, ELEMENT)          \
+  X(mish, INPUT, ELEMENT)          \
+  X(softplus, OUTPUT, ELEMENT)     \
+  X(softmax, OUTPUT, ROW)          \
+  X(log_softmax, OUTPUT, ROW)
 
 /* X(name, output, targets).
  * output: the activation whose net input the loss reads, giving the delta of the net input itself
  * (`none`: the loss reads the network's outputs and gives dE/doutput).
- * targets: DENSE (rows, outputs) real, or LABELS (rows,) int64. */
+ * targets: DENSE (rows, outputs) real, HALF (rows, outputs / 2) real, or LABELS (rows,) int64. */
 #define DS_LOSSES(X)                      \
   X(half_squared_error, none, DENSE)      \
   X(mse, none, DENSE)                     \
+  X(mae, none, DENSE)                     \
+  X(huber, none, DENSE)                   \
+  X(log_cosh, none, DENSE)                \
+  X(quantile, none, DENSE)                \
+  X(poisson, none, DENSE)                 \
+  X(gaussian_nll, none, HALF)             \
+  X(hinge, none, DENSE)                   \
   X(binary_cross_entropy, sigmoid, DENSE) \
+  X(binary_focal, sigmoid, DENSE)         \
   X(cross_entropy, softmax, DENSE)        \
   X(cross_entropy_labels, softmax, LABELS)
 
@@ -55,7 +72,17 @@
   X(sgd, 0)              \
   X(momentum, 1)         \
   X(nesterov, 1)         \
-  X(adam, 2)
+  X(adam, 2)             \
+  X(amsgrad, 3)          \
+  X(nadam, 2)            \
+  X(radam, 2)            \
+  X(adagrad, 1)          \
+  X(rmsprop, 1)          \
+  X(rmsprop_momentum, 2) \
+  X(rmsprop_centered, 3) \
+  X(adadelta, 2)         \
+  X(lion, 1)             \
+  X(rprop, 2)
 
 /* X(name): the elementary functions under the activations and losses, listed for their tests. */
 #define DS_ELEMENTARY(X) X(exp) X(expm1) X(log) X(log1p) X(tanh) X(sigmoid) X(softplus) X(erfc)
@@ -65,7 +92,7 @@
 
 enum { DS_READS_INPUT, DS_READS_OUTPUT };
 enum { DS_SHAPE_ELEMENT, DS_SHAPE_ROW };
-enum { DS_TARGETS_DENSE, DS_TARGETS_LABELS };
+enum { DS_TARGETS_DENSE, DS_TARGETS_HALF, DS_TARGETS_LABELS };
 
 #define DS_ENUM_ACTIVATION(name, reads, shape) DS_ACTIVATION_##name,
 #define DS_ENUM_LOSS(name, output, targets) DS_LOSS_##name,
@@ -82,8 +109,9 @@ enum { DS_ISAS(DS_ENUM_ISA) DS_ISA_COUNT };
  * of the machine's vectors. */
 enum { DS_LANES = 16 };
 
-/* The most hyper-parameters an optimiser takes, and the most coefficients it derives from them. */
-enum { DS_MAX_HYPER = 4, DS_MAX_COEFFICIENTS = 8 };
+/* The most states an optimiser carries along, hyper-parameters it takes, and coefficients it derives
+ * from them. */
+enum { DS_MAX_STATES = 3, DS_MAX_HYPER = 5, DS_MAX_COEFFICIENTS = 8 };
 
 /* Dropout rates are counted in this unit, as each element takes 16 random bits. */
 enum { DS_DROPOUT_ONE = 1 << 16 };
@@ -130,23 +158,24 @@ typedef void (*ds_derivative_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows z, ds_r
 
 /* The loss of each row and its gradient, in one pass.
  * output (rows, cols): net inputs or outputs, as the list above says.
- * target: (rows, cols) real, or (rows,) int64 with stride 1.
+ * target: (rows, cols) or (rows, cols / 2) real, or (rows,) int64 with stride 1.
  * weight: (rows,) real, or NULL for one each.
+ * parameters: the loss's own, as losses.c says at each; NULL if it has none.
  * row_loss (rows,): weight * loss of the row, in float64; delta (rows, cols), if its data is not NULL:
  * scale * weight * gradient.  delta is another block than output. */
 typedef void (*ds_loss_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows output, ds_rows target,
-                           const void *weight, double scale, double *row_loss, ds_rows delta);
+                           const void *weight, double scale, const double *parameters,
+                           double *row_loss, ds_rows delta);
 
 /* The coefficients (DS_MAX_COEFFICIENTS real) of step number `step` (1, 2, ...) from the
  * hyper-parameters, computed in float64; hyper[0] is the learning rate. */
 typedef void (*ds_prepare_fn)(const double *hyper, int64_t step, void *coefficients);
 
-/* One optimiser step on a block (rows, cols) of parameters with row stride `stride`; the states are
- * laid out as the parameters are.  An element whose new value or state would not be finite is
- * left as it was; returns 0 if there was none, else 1. */
+/* One optimiser step on a block (rows, cols) of parameters with row stride `stride`; the states, as
+ * many as the list says, are laid out as the parameters are.  An element whose new value or state
+ * would not be finite is left as it was; returns 0 if there was none, else 1. */
 typedef int (*ds_update_fn)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, void *parameters,
-                            void *state_1, void *state_2, ptrdiff_t stride,
-                            const void *coefficients);
+                            void *const *states, ptrdiff_t stride, const void *coefficients);
 
 /* The contexts of the three epilogues in the table. */
 typedef struct ds_activation_finish {
@@ -163,10 +192,12 @@ typedef struct ds_derivative_finish {
 
 typedef struct ds_update_finish {
   ds_update_fn update;
-  void *parameters, *state_1, *state_2;
+  void *parameters, *states[DS_MAX_STATES]; /* NULL: the optimiser has no such state */
   ptrdiff_t stride;
   const void *coefficients;
-  int *overflow; /* set to 1 when `update` returns 1 */
+  double l1, l2;    /* penalties whose gradient is added first */
+  double remainder; /* what decay leaves of a parameter, before the step; 1: all */
+  int *overflow;    /* set to 1 when `update` returns 1 */
 } ds_update_finish;
 
 typedef struct ds_kernels {
@@ -209,6 +240,18 @@ typedef struct ds_kernels {
   ds_loss_fn losses[DS_LOSS_COUNT];
   ds_prepare_fn prepares[DS_OPTIMIZER_COUNT];
   ds_update_fn updates[DS_OPTIMIZER_COUNT];
+  /* gradient += the gradient of l2 p^2 + l1 |p| by the parameters p */
+  void (*add_penalty)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
+                      double l1, double l2);
+  void (*scale)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double factor);
+  /* Each of n values into -limit .. limit. */
+  void (*clip)(ptrdiff_t n, void *values, double limit);
+  /* The sums of |x| and of x^2 over n values, in float64. */
+  void (*power_sums)(ptrdiff_t n, const void *values, double *absolute, double *squares);
+  /* Columns whose Euclidean norm is above the limit are scaled down to it. */
+  void (*limit_columns)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double limit);
+  /* means = momentum * means + (1 - momentum) * values */
+  void (*average)(ptrdiff_t n, const void *values, void *means, double momentum);
   void (*elementary[DS_ELEMENTARY_COUNT])(ptrdiff_t n, const void *x, void *y);
   /* The first row that holds NaN or infinity, or -1. */
   ptrdiff_t (*first_not_finite)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block);
@@ -273,5 +316,12 @@ void ds_random_normal(uint64_t seed, uint64_t stream, ptrdiff_t n, double *out);
 void ds_random_integers(uint64_t seed, uint64_t stream, int64_t bound, ptrdiff_t n, int64_t *out);
 /* A random order of 0 .. n - 1. */
 void ds_random_permutation(uint64_t seed, uint64_t stream, ptrdiff_t n, int64_t *out);
+
+/* ---- Orthonormal columns (orthogonal.c) ---- */
+
+/* One step of a Gram-Schmidt process on a (rows, cols), row-major, rows >= cols: column `column`
+ * gets length 1, and all columns after it become orthogonal to it.  work: (cols,). */
+void ds_orthogonalize_column(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t column, double *a,
+                             double *work);
 
 #endif

@@ -10,6 +10,14 @@
 
 #include "kernels.h"
 
+/* The lanes of one row stand in registers, a vector in each; in plain C that would be 16 copies of
+ * whatever gives the values, so there they stand in memory. */
+#ifdef DS_TARGET_scalar
+#define UNROLL_PARTS _Pragma("GCC unroll 1")
+#else
+#define UNROLL_PARTS UNROLL
+#endif
+
 /* The values of the columns j .. j + n - 1 of a row, 1 <= n <= VEC; what the lanes beyond hold does
  * not matter.  `context` is the caller's. */
 typedef vec (*row_values)(const void *context, ptrdiff_t j, ptrdiff_t n);
@@ -25,15 +33,15 @@ DS_INLINE real reduce_row(ptrdiff_t cols, row_values values, const void *context
                           const combination combine, real start) {
   enum { PARTS = DS_LANES / VEC };
   vec lanes[PARTS];
-  UNROLL for (int part = 0; part < PARTS; part++) lanes[part] = v_set(start);
+  UNROLL_PARTS for (int part = 0; part < PARTS; part++) lanes[part] = v_set(start);
 
   ptrdiff_t j = 0;
   for (; j + DS_LANES <= cols; j += DS_LANES) {
-    UNROLL for (int part = 0; part < PARTS; part++) {
+    UNROLL_PARTS for (int part = 0; part < PARTS; part++) {
       lanes[part] = combine.vectors(lanes[part], values(context, j + part * VEC, VEC));
     }
   }
-  UNROLL for (int part = 0; part < PARTS; part++) {
+  UNROLL_PARTS for (int part = 0; part < PARTS; part++) {
     const ptrdiff_t left = cols - j - part * VEC, n = left < VEC ? left : VEC;
     if (n > 0) {
       const vec combined = combine.vectors(lanes[part], values(context, j + part * VEC, n));
@@ -42,7 +50,7 @@ DS_INLINE real reduce_row(ptrdiff_t cols, row_values values, const void *context
   }
 
   UNROLL for (int half = PARTS / 2; half > 0; half /= 2) {
-    UNROLL for (int part = 0; part < half; part++) {
+    UNROLL_PARTS for (int part = 0; part < half; part++) {
       lanes[part] = combine.vectors(lanes[part], lanes[part + half]);
     }
   }

@@ -218,25 +218,34 @@ void DS_NAME(finish_derivative)(const void *context, ptrdiff_t i, ptrdiff_t j, p
   f->derivative(rows, cols, ds_at(f->z, i, j), ds_at(f->y, i, j), tile, f->alpha);
 }
 
+void DS_NAME(add_penalty)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, double, double);
+void DS_NAME(scale)(ptrdiff_t, ptrdiff_t, ds_rows, double);
+
 void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdiff_t rows,
                             ptrdiff_t cols, ds_rows tile) {
   const ds_update_finish *f = context;
   const ds_rows parameters = ds_at((ds_rows){f->parameters, f->stride}, i, j);
-  const ds_rows state_1 = ds_at((ds_rows){f->state_1, f->stride}, i, j);
-  const ds_rows state_2 = ds_at((ds_rows){f->state_2, f->stride}, i, j);
+  void *states[DS_MAX_STATES];
+  for (int k = 0; k < DS_MAX_STATES; k++) {
+    states[k] = ds_at((ds_rows){f->states[k], f->stride}, i, j).data;
+  }
   /* what the next tile of the strip will need, a cache line in each row: too far apart for the
    * machine to guess, and the product in between is long enough for it to arrive */
   for (ptrdiff_t r = rows; r < 2 * rows; r++) {
     __builtin_prefetch(ds_row(parameters, r), 1);
-    if (f->state_1) __builtin_prefetch(ds_row(state_1, r), 1);
-    if (f->state_2) __builtin_prefetch(ds_row(state_2, r), 1);
+    for (int k = 0; k < DS_MAX_STATES && states[k]; k++) {
+      __builtin_prefetch((real *)states[k] + r * f->stride, 1);
+    }
   }
   if (cols == f->stride && cols == tile.stride) { /* rows without a gap are one long row */
     cols *= rows;
     rows = 1;
   }
-  if (f->update(rows, cols, tile, parameters.data, state_1.data, state_2.data, f->stride,
-                f->coefficients)) {
+  if (f->l1 != 0 || f->l2 != 0) {
+    DS_NAME(add_penalty)(rows, cols, tile, parameters, f->l1, f->l2);
+  }
+  if (f->remainder != 1) DS_NAME(scale)(rows, cols, parameters, f->remainder);
+  if (f->update(rows, cols, tile, parameters.data, states, f->stride, f->coefficients)) {
     __atomic_store_n(f->overflow, 1, __ATOMIC_RELAXED); /* parts of a step share the flag */
   }
 }

@@ -48,10 +48,12 @@ void DS_NAME(multiply)(ptrdiff_t rows, ptrdiff_t cols, ds_rows x, ds_rows mask, 
   for (ptrdiff_t i = 0; i < rows; i++) {
     const real *from = ds_row(x, i), *factor = ds_row(mask, i);
     real *to = ds_row(y, i);
-    for (ptrdiff_t j = 0; j < cols; j += VEC) {
-      const vec product = v_mul(v_load_part(from + j, cols - j), v_load_part(factor + j, cols - j));
-      v_store_part(to + j, product, cols - j);
-    }
+    ptrdiff_t j = 0;
+    for (; j + VEC <= cols; j += VEC) v_store(to + j, v_mul(v_load(from + j), v_load(factor + j)));
+    const ptrdiff_t left = cols - j;
+    if (left)
+      v_store_first(to + j, v_mul(v_load_first(from + j, left), v_load_first(factor + j, left)),
+                    left);
   }
 }
 

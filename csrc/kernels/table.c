@@ -7,10 +7,10 @@
   void DS_NAME(derivative_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, ds_rows, double);
 #define DECLARE_LOSS(name, output, targets)                                               \
   void DS_NAME(loss_##name)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, const void *, double, \
-                            double *, ds_rows);
-#define DECLARE_OPTIMIZER(name, states)                                                        \
-  void DS_NAME(prepare_##name)(const double *, int64_t, void *);                               \
-  int DS_NAME(update_##name)(ptrdiff_t, ptrdiff_t, ds_rows, void *, void *, void *, ptrdiff_t, \
+                            const double *, double *, ds_rows);
+#define DECLARE_OPTIMIZER(name, states)                                                       \
+  void DS_NAME(prepare_##name)(const double *, int64_t, void *);                              \
+  int DS_NAME(update_##name)(ptrdiff_t, ptrdiff_t, ds_rows, void *, void *const *, ptrdiff_t, \
                              const void *);
 #define DECLARE_ELEMENTARY(name) void DS_NAME(elementary_##name)(ptrdiff_t, const void *, void *);
 DS_ACTIVATIONS(DECLARE_ACTIVATION)
@@ -23,6 +23,12 @@ void DS_NAME(finish_derivative)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, p
 void DS_NAME(finish_update)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
 void DS_NAME(transpose)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows);
 void DS_NAME(column_sums)(ptrdiff_t, ptrdiff_t, ds_rows, const void *, void *);
+void DS_NAME(add_penalty)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, double, double);
+void DS_NAME(scale)(ptrdiff_t, ptrdiff_t, ds_rows, double);
+void DS_NAME(clip)(ptrdiff_t, void *, double);
+void DS_NAME(power_sums)(ptrdiff_t, const void *, double *, double *);
+void DS_NAME(limit_columns)(ptrdiff_t, ptrdiff_t, ds_rows, double);
+void DS_NAME(average)(ptrdiff_t, const void *, void *, double);
 void DS_NAME(row_product)(ptrdiff_t, ptrdiff_t, const void *, const void *, ptrdiff_t, const void *,
                           void *);
 void DS_NAME(row_delta)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
@@ -66,6 +72,12 @@ const ds_kernels DS_NAME(kernels) = {
     .losses = {DS_LOSSES(LOSS)},
     .prepares = {DS_OPTIMIZERS(PREPARE)},
     .updates = {DS_OPTIMIZERS(UPDATE)},
+    .add_penalty = DS_NAME(add_penalty),
+    .scale = DS_NAME(scale),
+    .clip = DS_NAME(clip),
+    .power_sums = DS_NAME(power_sums),
+    .limit_columns = DS_NAME(limit_columns),
+    .average = DS_NAME(average),
     .elementary = {DS_ELEMENTARY(ELEMENTARY)},
     .first_not_finite = DS_NAME(first_not_finite),
     .fma_chains = DS_NAME(fma_chains),

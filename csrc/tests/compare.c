@@ -146,7 +146,8 @@ static void compare_activation(const char *name, int code) {
   print_hash("activation", name, h);
 }
 
-/* Targets are indicators where they are dense, so that every loss is defined. */
+/* Targets are indicators where they are dense, so that every loss is defined; the parameters are
+ * within the bounds of every loss's. */
 static void compare_loss(const char *name, int code, int labels) {
   hash h = EMPTY;
   for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
@@ -155,14 +156,15 @@ static void compare_loss(const char *name, int code, int labels) {
     ds_rows delta = new_rows(ROWS, cols, cols + GAP, 1);
     ds_rows weight = new_rows(1, ROWS, ROWS, 1);
     int64_t label[ROWS];
-    double row_loss[ROWS];
+    double row_loss[ROWS], parameters[MOST];
+    for (ptrdiff_t j = 0; j < cols; j++) parameters[j] = 0.25;
     for (ptrdiff_t i = 0; i < ROWS; i++) {
       label[i] = (int64_t)(random_bits() % (uint64_t)cols);
       for (ptrdiff_t j = 0; j < cols; j++)
         ((real *)target.data)[i * cols + j] = j == label[i] ? 1 : 0;
     }
     const ds_rows given = labels ? (ds_rows){label, 1} : target;
-    TABLE.losses[code](ROWS, cols, output, given, weight.data, 0.2, row_loss, delta);
+    TABLE.losses[code](ROWS, cols, output, given, weight.data, 0.2, parameters, row_loss, delta);
     for (int i = 0; i < ROWS; i++) add_double(&h, row_loss[i]);
     add_rows(&h, delta, ROWS, cols);
     free_rows(output, ROWS, cols);
@@ -174,55 +176,137 @@ static void compare_loss(const char *name, int code, int labels) {
 }
 
 static void compare_optimizer(const char *name, int code) {
-  static const double hyper[DS_MAX_HYPER] = {0.01, 0.9, 0.999, 1e-8};
+  enum { BLOCKS = 1 + DS_MAX_STATES };
+  static const double hyper[DS_MAX_HYPER] = {0.01, 0.9, 0.999, 1e-8, 0.99};
   hash h = EMPTY;
   for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
     real coefficients[DS_MAX_COEFFICIENTS] = {0};
-    ds_rows gradient = new_rows(ROWS, cols, cols + GAP, 1), block[3];
-    for (int k = 0; k < 3; k++) block[k] = new_rows(ROWS, cols, cols + 1, 1);
-    for (ptrdiff_t i = 0; i < (ROWS - 1) * (cols + 1) + cols; i++) /* Adam's v is not negative */
-      ((real *)block[2].data)[i] *= ((real *)block[2].data)[i];
+    ds_rows gradient = new_rows(ROWS, cols, cols + GAP, 1), block[BLOCKS];
+    void *states[DS_MAX_STATES];
+    for (int k = 0; k < BLOCKS; k++) block[k] = new_rows(ROWS, cols, cols + 1, 1);
+    for (int k = 0; k < DS_MAX_STATES; k++) states[k] = block[1 + k].data;
+    for (int k = 1; k < BLOCKS; k++) /* means of squares are not negative */
+      for (ptrdiff_t i = 0; i < (ROWS - 1) * (cols + 1) + cols; i++)
+        ((real *)block[k].data)[i] *= ((real *)block[k].data)[i];
     TABLE.prepares[code](hyper, 7, coefficients);
     for (int huge = 0; huge < 2; huge++) {
       if (huge) ((real *)gradient.data)[0] = DS_FLOAT_BITS == 32 ? (real)FLT_MAX : (real)DBL_MAX;
-      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data, block[1].data,
-                                                 block[2].data, cols + 1, coefficients));
-      for (int k = 0; k < 3; k++) add_rows(&h, block[k], ROWS, cols);
+      add_bits(&h, (uint64_t)TABLE.updates[code](ROWS, cols, gradient, block[0].data, states,
+                                                 cols + 1, coefficients));
+      for (int k = 0; k < BLOCKS; k++) add_rows(&h, block[k], ROWS, cols);
     }
     free_rows(gradient, ROWS, cols);
-    for (int k = 0; k < 3; k++) free_rows(block[k], ROWS, cols);
+    for (int k = 0; k < BLOCKS; k++) free_rows(block[k], ROWS, cols);
   }
   print_hash("optimizer", name, h);
 }
 
-static void compare_product(void) {
+static void compare_treatment(void) {
   hash h = EMPTY;
-  for (ptrdiff_t rows = 1; rows <= 15; rows += 2)
-    for (ptrdiff_t cols = 1; cols <= 4 * MOST; cols += 3) {
-      const ptrdiff_t depth = (rows * 7 + cols) % 40;
-      ds_rows a = new_rows(rows, depth + 1, depth + 2, 1);
-      ds_rows b = new_rows(depth + 1, cols, cols + GAP, 1);
-      ds_rows bias = new_rows(1, cols, cols, 1);
-      ds_rows c = new_rows(rows, cols, cols + GAP, 1);
-      const ds_product product = {.row_end = rows,
-                                  .col_end = cols,
-                                  .depth = depth,
-                                  .a = a.data,
-                                  .a_row = a.stride,
-                                  .a_depth = 1,
-                                  .b = b.data,
-                                  .b_depth = b.stride,
-                                  .start = bias.data,
-                                  .c = c.data,
-                                  .c_row = c.stride};
+  for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
+    double absolute, squares;
+    ds_rows x = new_rows(ROWS, cols, cols, 1), y = new_rows(ROWS, cols, cols, 1);
+    TABLE.add_penalty(ROWS, cols, x, y, 0.1, 0.2);
+    TABLE.limit_columns(ROWS, cols, x, 0.9);
+    TABLE.clip(cols, y.data, 0.3);
+    TABLE.scale(ROWS, cols, y, 0.7);
+    TABLE.average(ROWS * cols, x.data, y.data, 0.9);
+    TABLE.power_sums(ROWS * cols, y.data, &absolute, &squares);
+    add_rows(&h, x, ROWS, cols);
+    add_rows(&h, y, ROWS, cols);
+    add_double(&h, absolute);
+    add_double(&h, squares);
+    free_rows(x, ROWS, cols);
+    free_rows(y, ROWS, cols);
+  }
+  print_hash("treatment", "all", h);
+}
+
+/* What a product does with its sums: they stay in c, or an epilogue takes them. */
+enum { STORED, ACTIVATED, DERIVED, UPDATED, ENDINGS };
+
+/* One product, in two parts of its rows as two threads would make it, with each epilogue. */
+static void multiply(hash *h, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth, int transposed) {
+  static const double hyper[DS_MAX_HYPER] = {0.01, 0.9, 0.999, 1e-8};
+  const ptrdiff_t steps = depth > 0 ? depth : 1;
+  const ptrdiff_t a_rows = transposed ? steps : rows, a_cols = transposed ? rows : steps;
+  ds_rows a = new_rows(a_rows, a_cols, a_cols + 2, 1);
+  ds_rows b = new_rows(steps, cols, cols + GAP, 1);
+  ds_rows bias = new_rows(1, cols, cols, 1), block[4];
+  for (int ending = 0; ending < ENDINGS; ending++) {
+    real coefficients[DS_MAX_COEFFICIENTS] = {0};
+    int overflow = 0;
+    for (int k = 0; k < 4; k++) block[k] = new_rows(rows, cols, cols + GAP, 0.5);
+    for (ptrdiff_t i = 0; i < (rows - 1) * (cols + GAP) + cols; i++) /* Adam's v is not negative */
+      ((real *)block[3].data)[i] += 1;
+    TABLE.prepares[DS_OPTIMIZER_adam](hyper, 7, coefficients);
+    const ds_activation_finish activated = {TABLE.activations[DS_ACTIVATION_gelu], block[1], 0};
+    const ds_derivative_finish derived = {TABLE.derivatives[DS_ACTIVATION_gelu], block[1], block[2],
+                                          0};
+    const ds_update_finish updated = {TABLE.updates[DS_OPTIMIZER_adam],
+                                      block[1].data,
+                                      {block[2].data, block[3].data},
+                                      cols + GAP,
+                                      coefficients,
+                                      0,
+                                      0,
+                                      1,
+                                      &overflow};
+    const ds_finish_fn finish[ENDINGS] = {NULL, TABLE.finish_activation, TABLE.finish_derivative,
+                                          TABLE.finish_update};
+    const void *const contexts[ENDINGS] = {NULL, &activated, &derived, &updated};
+    ds_product product = {.col_end = cols,
+                          .depth = depth,
+                          .a = a.data,
+                          .a_row = transposed ? 1 : a.stride,
+                          .a_depth = transposed ? a.stride : 1,
+                          .b = b.data,
+                          .b_depth = b.stride,
+                          .start = ending == UPDATED ? NULL : bias.data,
+                          .c = ending == UPDATED ? NULL : block[0].data,
+                          .c_row = block[0].stride,
+                          .finish = finish[ending],
+                          .context = contexts[ending]};
+    for (int part = 0; part < 2; part++) {
+      product.row_begin = rows * part / 2;
+      product.row_end = rows * (part + 1) / 2;
       TABLE.product(&product);
-      add_rows(&h, c, rows, cols);
-      free_rows(a, rows, depth + 1);
-      free_rows(b, depth + 1, cols);
-      free_rows(bias, 1, cols);
-      free_rows(c, rows, cols);
     }
-  print_hash("matrix", "product", h);
+    add_bits(h, (uint64_t)overflow);
+    for (int k = 0; k < 4; k++) {
+      add_rows(h, block[k], rows, cols);
+      free_rows(block[k], rows, cols);
+    }
+  }
+  free_rows(a, a_rows, a_cols);
+  free_rows(b, steps, cols);
+  free_rows(bias, 1, cols);
+}
+
+/* Ragged shapes, and some that are cut into blocks of the depth and of the rows. */
+static void compare_product(void) {
+  static const ptrdiff_t large[][3] = {{61, 70, 300}, {25, 131, 601}, {401, 35, 60}, {3, 1, 2000}};
+  for (int transposed = 0; transposed < 2; transposed++) {
+    hash h = EMPTY;
+    for (ptrdiff_t rows = 1; rows <= 15; rows += 2)
+      for (ptrdiff_t cols = 1; cols <= 4 * MOST; cols += 3)
+        multiply(&h, rows, cols, (rows * 7 + cols) % 40, transposed);
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++)
+      multiply(&h, large[i][0], large[i][1], large[i][2], transposed);
+    print_hash("matrix", transposed ? "transposed_product" : "product", h);
+  }
+}
+
+static void compare_first_not_finite(void) {
+  hash h = EMPTY;
+  for (ptrdiff_t cols = 1; cols <= MOST; cols++)
+    for (ptrdiff_t row = 0; row <= ROWS; row++) {
+      ds_rows block = new_rows(ROWS, cols, cols + GAP, 1);
+      if (row < ROWS) ((real *)block.data)[row * block.stride + cols - 1] = (real)INFINITY;
+      add_bits(&h, (uint64_t)TABLE.first_not_finite(ROWS, cols, block));
+      free_rows(block, ROWS, cols);
+    }
+  print_hash("matrix", "first_not_finite", h);
 }
 
 static void compare_transpose_and_sums(void) {
@@ -244,6 +328,22 @@ static void compare_transpose_and_sums(void) {
   print_hash("matrix", "column_sums", summed);
 }
 
+static void compare_noise(void) {
+  hash h = EMPTY;
+  const uint64_t seed = 12345, stream = (uint64_t)4 << 48, first = ((uint64_t)3 << 48) + 1000;
+  for (ptrdiff_t cols = 1; cols <= 4 * MOST; cols += 3) {
+    ds_rows mask = new_rows(ROWS, cols, cols, 1), x = new_rows(ROWS, cols, cols + GAP, 1);
+    TABLE.add_normal(seed, stream, first, ROWS, cols, x, 0.3, x);
+    TABLE.dropout_mask(seed, stream, first, ROWS * cols, 10000, mask.data);
+    TABLE.multiply(ROWS, cols, x, mask, x);
+    add_rows(&h, mask, ROWS, cols);
+    add_rows(&h, x, ROWS, cols);
+    free_rows(mask, ROWS, cols);
+    free_rows(x, ROWS, cols);
+  }
+  print_hash("noise", "dropout", h);
+}
+
 #define ELEMENTARY(name) random_state = 1, compare_elementary(#name, DS_ELEMENTARY_##name);
 #define ACTIVATION(name, reads, shape) \
   random_state = 1, compare_activation(#name, DS_ACTIVATION_##name);
@@ -257,7 +357,10 @@ int main(void) {
   DS_LOSSES(LOSS)
   DS_OPTIMIZERS(OPTIMIZER)
   random_state = 1;
+  compare_treatment();
   compare_product();
+  compare_first_not_finite();
   compare_transpose_and_sums();
+  compare_noise();
   return 0;
 }

@@ -11,7 +11,7 @@ Examples
 True
 """
 
-from downslope import _threads
+from downslope import _threads, schedules
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
@@ -22,50 +22,87 @@ from downslope.callbacks import (
     JSONLines,
     MemoryLimit,
     Progress,
+    ReduceLROnPlateau,
     TensorBoard,
     TimeLimit,
 )
 from downslope.diagnosis import Diagnosis, LayerDiagnosis
-from downslope.gradients import GradientCheck, check_gradients
+from downslope.explain import Explanation, explain
+from downslope.gradients import GradientCheck, check_gradient, check_gradients, gradient
 from downslope.history import History
 from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
+from downslope.learning_rate import LearningRateSearch, find_learning_rate
 from downslope.losses import Loss
 from downslope.metrics import Metric
+from downslope.minimize import MinimizeResult, minimize, random_search
 from downslope.network import Network, load
-from downslope.optimizers import SGD, Adam, Optimizer
+from downslope.optimizers import (
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSProp,
+    Rprop,
+)
 from downslope.training import Trainer
 
 _threads.register_with_threadpoolctl()
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Activation",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
     "Checkpoint",
     "Dense",
     "Diagnosis",
     "EarlyStopping",
+    "Explanation",
     "GradientCheck",
     "History",
     "Initializer",
     "JSONLines",
     "Layer",
     "LayerDiagnosis",
+    "LearningRateSearch",
+    "Lion",
     "Loss",
     "MemoryLimit",
     "Metric",
+    "MinimizeResult",
+    "NAdam",
     "Network",
     "Optimizer",
     "Progress",
+    "RAdam",
+    "RMSProp",
+    "ReduceLROnPlateau",
+    "Rprop",
     "TensorBoard",
     "TimeLimit",
     "Trainer",
+    "check_gradient",
     "check_gradients",
     "config",
+    "explain",
+    "find_learning_rate",
     "get_num_threads",
+    "gradient",
     "load",
+    "minimize",
+    "random_search",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]

@@ -6,12 +6,13 @@ from numpy.typing import NDArray
 STATUS_OK: int
 STATUS_LOSS_NOT_FINITE: int
 STATUS_OVERFLOW: int
+PHASES: tuple[str, ...]
 
 # Of the plan's float type, float32 or float64.
 _Real = NDArray[Any]
 # inputs, outputs, weights offset, bias offset, bias count, activation code, activation parameter,
-# dropped outputs
-_LayerFields = tuple[int, int, int, int, int, int, float, int]
+# l1, l2, max norm, factor of the learning rate, whether it is trained, dropped outputs
+_LayerFields = tuple[int, int, int, int, int, int, float, float, float, float, float, bool, int]
 
 class Plan:
     def __new__(
@@ -39,6 +40,10 @@ class Plan:
     def flops_per_row(self) -> float: ...
     @property
     def float_bits(self) -> int: ...
+    @property
+    def penalized(self) -> bool: ...
+    @property
+    def first_trained(self) -> int: ...
 
 class Workspace:
     def __new__(cls, plan: Plan, rows: int, training: bool, noisy: bool = False) -> Self: ...
@@ -66,8 +71,11 @@ def backward(
     accumulate: bool,
 ) -> None: ...
 def evaluate(
-    plan: Plan, parameters: _Real, data: Dataset, loss: int, ws: Workspace, threads: int
+    plan: Plan, parameters: _Real, data: Dataset, loss: Loss, ws: Workspace, threads: int
 ) -> float: ...
+
+class Loss:
+    def __init__(self, code: int, parameters: NDArray[np.float64]) -> None: ...
 
 class Dataset:
     def __init__(
@@ -82,10 +90,16 @@ class Dataset:
     def with_weight(self, weight: _Real | None) -> Dataset: ...
     def take(self, rows: NDArray[np.int64]) -> Dataset: ...
 
+def ready_dataset(plan: Plan, x: object, y: object) -> Dataset | None: ...
+
 class Descent:
     steps: int
     seed: int
     learning_rate: float
+    weight_decay: float
+    clip_value: float
+    clip_norm: float
+    penalties_per_row: bool
     def __init__(
         self,
         plan: Plan,
@@ -104,20 +118,33 @@ class Descent:
     @property
     def state(self) -> _Real: ...
     @property
+    def average(self) -> _Real | None: ...
+    @property
     def optimizer(self) -> int: ...
     def needs_gradients(self, batch_rows: int) -> bool: ...
     def keep_gradients(self, gradients: _Real) -> None: ...
+    def keep_average(self, average: _Real, momentum: float, overwrite_steps: int) -> None: ...
     def reserve(self, batch_rows: int) -> None: ...
     def train(
         self,
         data: Dataset,
-        loss: int,
+        loss: Loss,
         order: NDArray[np.int64] | None,
         batch_rows: int,
         threads: int,
         batch: int = 0,
         total: float = 0,
         seconds: float = ...,
+        learning_rates: NDArray[np.float64] | None = None,
     ) -> tuple[int, float, int]: ...
-    def compute_gradients(self, data: Dataset, loss: int, threads: int) -> tuple[int, float]: ...
+    def time_phases(
+        self,
+        data: Dataset,
+        loss: Loss,
+        order: NDArray[np.int64],
+        batch_rows: int,
+        threads: int,
+        steps: int,
+    ) -> dict[str, float]: ...
+    def compute_gradients(self, data: Dataset, loss: Loss, threads: int) -> tuple[int, float]: ...
     def update(self) -> int: ...

@@ -26,17 +26,19 @@ import numpy as np
 
 from downslope._memory import aligned_zeros
 
-from libc.math cimport INFINITY, isfinite
+from libc.math cimport INFINITY, isfinite, isinf, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from downslope._kernels cimport (
     DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
+    DS_MAX_STATES,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
     ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, rows_of, vector_of)
+    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel,
+    ready_rows, rows_of, vector_of)
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -77,6 +79,10 @@ cdef struct Layer:
     bint reads_input        # the derivative needs the net input
     bint rowwise
     double alpha            # the activation's parameter
+    double l1, l2           # penalties on the weights
+    double max_norm         # of a unit's incoming weights; infinity: none
+    double learning_rate    # factor of the optimiser's
+    bint trainable
     int dropped             # of DS_DROPOUT_ONE outputs, in training
 
 
@@ -84,8 +90,9 @@ cdef class Plan:
     """A network as the engine sees it: layers, offsets, codes, kernel table.  Never changed.
 
     `layers` is a list of (inputs, outputs, weights offset, bias offset, bias count, activation
-    code, activation parameter, dropped outputs), see `_plan.py`.  In training `input_noise` is the
-    deviation of what is added to the inputs, of which `input_dropped` are dropped.
+    code, activation parameter, l1, l2, max norm, factor of the learning rate, whether it is
+    trained, dropped outputs), see `_plan.py`.  In training `input_noise` is the deviation of what
+    is added to the inputs, of which `input_dropped` are dropped.
     """
 
     cdef Layer *layers
@@ -93,7 +100,9 @@ cdef class Plan:
     cdef readonly Py_ssize_t n_layers, inputs, outputs, widest, parameters, itemsize, block_rows
     cdef readonly double flops_per_row
     cdef readonly int float_bits
-    cdef readonly bint small    # a batch of one row takes the short way: `_row_gradients`
+    cdef readonly bint penalized            # a trained layer has a penalty
+    cdef readonly Py_ssize_t first_trained  # no layer before it changes
+    cdef readonly bint small                # a batch of one row may go by `_row_gradients`
     cdef readonly int input_dropped
     cdef readonly double input_noise
 
@@ -107,10 +116,12 @@ cdef class Plan:
             raise MemoryError
         self.n_layers, self.float_bits, self.itemsize = len(layers), float_bits, float_bits // 8
         self.kernels = active_kernels(float_bits)
+        self.first_trained = len(layers)
         for i, fields in enumerate(layers):
             layer = &self.layers[i]
             (layer.inputs, layer.outputs, layer.weights, layer.bias, layer.bias_count,
-             layer.activation, layer.alpha, layer.dropped) = fields
+             layer.activation, layer.alpha, layer.l1, layer.l2, layer.max_norm,
+             layer.learning_rate, layer.trainable, layer.dropped) = fields
             layer.reads_input = activation_reads_input(layer.activation)
             layer.rowwise = activation_is_rowwise(layer.activation)
             self.parameters += layer.inputs * layer.outputs + layer.bias_count
@@ -118,13 +129,18 @@ cdef class Plan:
             # forward and gradient, and the delta for all layers but the first
             self.flops_per_row += (4 if i == 0 else 6) * <double>layer.inputs * layer.outputs
             largest = max(largest, layer.inputs * layer.outputs)
+            if layer.trainable:
+                self.first_trained = min(self.first_trained, i)
+                self.penalized |= layer.l1 != 0 or layer.l2 != 0
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
         self.input_dropped, self.input_noise = input_dropped, input_noise
+        # one update for the whole vector: no layer differs from the others
         self.small = self.parameters <= SINGLE_PARAMETERS and not (input_dropped or input_noise)
         for i in range(self.n_layers):
             layer = &self.layers[i]
-            self.small = (
-                self.small and layer.bias_count == layer.outputs and layer.dropped == 0)
+            self.small = (self.small and layer.bias_count == layer.outputs and layer.trainable
+                          and layer.learning_rate == 1 and layer.l1 == 0 and layer.l2 == 0
+                          and layer.dropped == 0)
         self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
 
     def __dealloc__(self):
@@ -308,6 +324,7 @@ cdef struct RowsTask:
     Py_ssize_t rows, itemsize
     ds_rows z, y, delta
     int loss
+    const double *loss_parameters
     ds_rows target
     const char *weight
     double scale
@@ -340,8 +357,8 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
         weight = task.weight + first * task.itemsize
     task.kernels.losses[task.loss](
         end - first, task.layer.outputs, _rows_from(task.y, first, task.itemsize),
-        _rows_from(task.target, first, target_size), weight, task.scale, task.row_loss + first,
-        _rows_from(task.delta, first, task.itemsize))
+        _rows_from(task.target, first, target_size), weight, task.scale, task.loss_parameters,
+        task.row_loss + first, _rows_from(task.delta, first, task.itemsize))
 
 
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
@@ -584,6 +601,9 @@ cdef struct Step:
     char *gradients             # unless fused
     bint accumulate             # add to the gradients: a further block of the same batch
     ds_update_finish update     # of the whole parameter vector
+    const double *coefficients  # for layer l: DS_MAX_COEFFICIENTS of them from l times that on
+    double penalty              # factor of the layers' penalties
+    double decay                # what is taken off each weight, relative to it
 
 
 cdef void _delta(
@@ -643,7 +663,7 @@ cdef void _weight_gradient(
     product.c, product.c_row = NULL, layer.outputs
     product.finish, product.context = NULL, NULL
     if step.fused:
-        finish = _update_at(plan, &step.update, layer.weights, layer.outputs)
+        finish = _weight_update(plan, layer, step, layer.outputs)
         product.finish, product.context = plan.kernels.finish_update, &finish
     else:
         product.c = _at(step.gradients, layer.weights, plan)
@@ -653,15 +673,27 @@ cdef void _weight_gradient(
 
 
 cdef ds_update_finish _update_at(
-    Plan plan, const ds_update_finish *whole, Py_ssize_t offset, Py_ssize_t stride
+    Plan plan, const Layer *layer, const Step *step, Py_ssize_t offset, Py_ssize_t stride
 ) noexcept nogil:
-    """The update of the block of parameters that starts at `offset`."""
-    cdef ds_update_finish part = whole[0]
-    part.parameters, part.stride = _at(whole.parameters, offset, plan), stride
-    if whole.state_1 != NULL:
-        part.state_1 = _at(whole.state_1, offset, plan)
-    if whole.state_2 != NULL:
-        part.state_2 = _at(whole.state_2, offset, plan)
+    """The update of the block of a layer's parameters that starts at `offset`."""
+    cdef ds_update_finish part = step.update
+    cdef int k
+    part.parameters, part.stride = _at(part.parameters, offset, plan), stride
+    for k in range(DS_MAX_STATES):
+        if part.states[k] != NULL:
+            part.states[k] = _at(part.states[k], offset, plan)
+    if layer.learning_rate != 1:
+        part.coefficients = step.coefficients + (layer - plan.layers) * DS_MAX_COEFFICIENTS
+    return part
+
+
+cdef ds_update_finish _weight_update(
+    Plan plan, const Layer *layer, const Step *step, Py_ssize_t stride
+) noexcept nogil:
+    """The update of a layer's weights, with penalties and decay, from which biases are free."""
+    cdef ds_update_finish part = _update_at(plan, layer, step, layer.weights, stride)
+    part.l1, part.l2 = step.penalty * layer.l1, step.penalty * layer.l2
+    part.remainder = 1 - step.decay * layer.learning_rate
     return part
 
 
@@ -690,9 +722,20 @@ cdef void _bias_gradient(
         plan.kernels.column_sums(
             layer.outputs, 1, sums, start, stored if stored != NULL else ws.row)
     if step.fused:
-        finish = _update_at(plan, &step.update, layer.bias, layer.bias_count)
+        finish = _update_at(plan, layer, step, layer.bias, layer.bias_count)
         sums.stride = layer.bias_count
         plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, sums)
+
+
+cdef void _clear_frozen(Plan plan, char *gradients) noexcept nogil:
+    """The gradients of layers that are not trained are zero."""
+    cdef Py_ssize_t l
+    cdef Layer *layer
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        if not layer.trainable:
+            memset(_at(gradients, layer.weights, plan), 0,
+                   (layer.inputs * layer.outputs + layer.bias_count) * plan.itemsize)
 
 
 cdef int _backward(
@@ -701,19 +744,22 @@ cdef int _backward(
 ) noexcept nogil:
     """From the last layer's delta (in the workspace) to all gradients or updates, and to dE/dx if
     `input_gradient` has data.  The delta of the layer before is taken before the weights change."""
-    cdef Py_ssize_t l
+    cdef Py_ssize_t l, last = 0 if input_gradient.data != NULL else plan.first_trained
     cdef ds_rows delta, before, layer_input
     cdef Layer *layer
     cdef double flops
-    for l in range(plan.n_layers - 1, -1, -1):
+    if not step.fused and not step.accumulate:
+        _clear_frozen(plan, step.gradients)
+    for l in range(plan.n_layers - 1, last - 1, -1):
         layer = &plan.layers[l]
         layer_input = ws.passed[l - 1] if l > 0 else x
         delta = ws.delta(l)
         before = ws.delta(l - 1) if l > 0 else input_gradient
-        if before.data != NULL:
+        if before.data != NULL and (l > last or l == 0):
             _delta(plan, l, step.parameters, delta, rows, ws, before, threads)
-        _weight_gradient(plan, layer, layer_input, delta, rows, step, threads)
-        _bias_gradient(plan, layer, delta, rows, ws, step)
+        if layer.trainable:
+            _weight_gradient(plan, layer, layer_input, delta, rows, step, threads)
+            _bias_gradient(plan, layer, delta, rows, ws, step)
         flops = 4.0 * rows * layer.inputs * layer.outputs
         # a fused step has begun to change the weights: it is seen through
         if not step.fused and _poll(watch, flops) != OK:
@@ -724,8 +770,23 @@ cdef int _backward(
 # ---- Loss ----
 
 
+cdef class Loss:
+    """A loss as the engine sees it: a kernel and its parameters.  Never changed."""
+
+    cdef int code
+    cdef bint reads_outputs     # else the net input of the last layer
+    cdef const double *parameters
+    cdef object _held
+
+    def __init__(self, int code, const double[::1] parameters):
+        self.code, self._held = code, parameters
+        self.reads_outputs = loss_output(code) == DS_ACTIVATION_none
+        if parameters.shape[0] > 0:
+            self.parameters = &parameters[0]
+
+
 cdef double _loss(
-    Plan plan, Workspace ws, Py_ssize_t rows, int loss, ds_rows target, const char *weight,
+    Plan plan, Workspace ws, Py_ssize_t rows, Loss loss, ds_rows target, const char *weight,
     double scale, ds_rows delta, int threads,
 ) noexcept nogil:
     """The sum of the rows' losses, in order; with data in `delta`, it becomes scale times the
@@ -734,23 +795,58 @@ cdef double _loss(
     cdef Layer *layer = &plan.layers[last]
     cdef RowsTask task = _rows_task(plan, ws, last, rows)
     cdef double total = 0
-    task.loss, task.target, task.weight, task.scale = loss, target, weight, scale
+    task.loss, task.loss_parameters = loss.code, loss.parameters
+    task.target, task.weight, task.scale = target, weight, scale
     task.row_loss, task.delta = ws.row_loss, delta
     _run_rows(_loss_part, &task, threads)
     for i in range(rows):
         total += ws.row_loss[i]
-    if (delta.data != NULL and loss_output(loss) == DS_ACTIVATION_none
+    if (delta.data != NULL and loss.reads_outputs
             and layer.activation != DS_ACTIVATION_identity):
         _run_rows(_derivative_part, &task, threads)
     return total
 
 
+# ---- Penalties ----
+
+
+cdef double _penalty(Plan plan, const char *parameters) noexcept nogil:
+    """The sum of l1 |w| + l2 w^2 over the weights of all layers that are trained."""
+    cdef Py_ssize_t l
+    cdef Layer *layer
+    cdef double absolute, squares, total = 0
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        if layer.trainable and (layer.l1 != 0 or layer.l2 != 0):
+            plan.kernels.power_sums(layer.inputs * layer.outputs,
+                                    _at(parameters, layer.weights, plan), &absolute, &squares)
+            total += layer.l1 * absolute + layer.l2 * squares
+    return total
+
+
+cdef void _add_penalties(Plan plan, const Step *step) noexcept nogil:
+    """The penalties' gradients, to gradients that are kept."""
+    cdef Py_ssize_t l
+    cdef Layer *layer
+    cdef ds_rows gradients, weights
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        if layer.trainable and (layer.l1 != 0 or layer.l2 != 0):
+            gradients.data = _at(step.gradients, layer.weights, plan)
+            weights.data = _at(step.parameters, layer.weights, plan)
+            gradients.stride = weights.stride = layer.inputs * layer.outputs
+            plan.kernels.add_penalty(1, layer.inputs * layer.outputs, gradients, weights,
+                                     step.penalty * layer.l1, step.penalty * layer.l2)
+
+
 # ---- From Python's arrays ----
 
 
-cdef inline ds_rows _matrix(Plan plan, object array, bint writable=False) except *:
+cdef inline ds_rows _matrix(
+    Plan plan, object array, Py_ssize_t *rows, bint writable=False
+) except *:
     """The rows of a 2-d array of the plan's type whose columns are contiguous."""
-    return rows_of(array, plan.float_bits, writable)
+    return rows_of(array, plan.float_bits, writable, rows)
 
 
 cdef inline char *_vector(Plan plan, object array, bint writable=False) except? NULL:
@@ -761,8 +857,8 @@ cdef inline char *_vector(Plan plan, object array, bint writable=False) except? 
 def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """out (rows, outputs) = the network's outputs for x (rows, inputs), block after block."""
     cdef const char *p = _vector(plan, parameters)
-    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
-    cdef Py_ssize_t block, first, rows, n = x.shape[0], last = plan.n_layers - 1
+    cdef Py_ssize_t block, first, rows, n, last = plan.n_layers - 1
+    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef ds_rows own = ws.y[last]
     cdef Watch watch = _new_watch()
     cdef int status = OK
@@ -782,8 +878,8 @@ def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
 def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """A forward pass that keeps what `backward` needs in a training workspace, x among it."""
     cdef const char *p = _vector(plan, parameters)
-    cdef ds_rows source = _matrix(plan, x), target = _matrix(plan, out, writable=True)
-    cdef Py_ssize_t n = x.shape[0]
+    cdef Py_ssize_t n
+    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef Watch watch = _new_watch()
     cdef int status
     with nogil:
@@ -797,8 +893,8 @@ def backward(
     Plan plan, parameters, d_out, gradients, d_x, Workspace ws, int threads, bint accumulate
 ) -> None:
     """From dE/doutputs (rows, outputs) of the last `forward` to all gradients and dE/dx."""
-    cdef ds_rows source = _matrix(plan, d_out), target = _matrix(plan, d_x, writable=True)
-    cdef Py_ssize_t n = d_out.shape[0], last = plan.n_layers - 1
+    cdef Py_ssize_t n, last = plan.n_layers - 1
+    cdef ds_rows source = _matrix(plan, d_out, &n), target = _matrix(plan, d_x, &n, writable=True)
     cdef Watch watch = _new_watch()
     cdef Step step
     cdef RowsTask task
@@ -831,25 +927,26 @@ cdef void _copy_rows(
 
 
 cdef class Dataset:
-    """Rows to train or evaluate on: x (n, inputs), targets (n, outputs) or labels (n,), weights
+    """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
     (n,) or None, of the plan's type.  Holds the arrays; copies nothing."""
 
     cdef readonly Py_ssize_t rows
     cdef readonly object arrays
     cdef Plan _plan
     cdef ds_rows x, y
+    cdef Py_ssize_t target_width    # columns of y, or one label
     cdef const int64_t *labels
     cdef const char *weight
 
     def __init__(self, Plan plan, x, y, weight):
         cdef const int64_t[::1] labels
-        self.rows, self.arrays = x.shape[0], (x, y, weight)
-        self.x = _matrix(plan, x)
+        self.arrays = (x, y, weight)
+        self.x = _matrix(plan, x, &self.rows)
         if y.ndim == 1:
             labels = y
-            self.labels = &labels[0]
+            self.labels, self.target_width = &labels[0], 1
         else:
-            self.y = _matrix(plan, y)
+            self.y, self.target_width = _matrix(plan, y, &self.rows), y.shape[1]
         self.weight = _vector(plan, weight)
         self._plan = plan
 
@@ -865,6 +962,18 @@ cdef class Dataset:
     def take(self, rows) -> Dataset:
         """A data set of some rows, copied."""
         return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
+
+
+def ready_dataset(Plan plan, x, y):
+    """A data set of two float arrays if the engine takes both as they are, or None."""
+    cdef Dataset data = Dataset.__new__(Dataset)
+    cdef Py_ssize_t targets = 0
+    if not (ready_rows(x, plan.float_bits, plan.inputs, &data.rows, &data.x)
+            and ready_rows(y, plan.float_bits, plan.outputs, &targets, &data.y)
+            and targets == data.rows > 0):
+        return None
+    data.arrays, data._plan, data.target_width = (x, y, None), plan, plan.outputs
+    return data
 
 
 # Some rows of a data set: in place, or gathered into the workspace.
@@ -898,19 +1007,19 @@ cdef Batch _batch(
     _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x)
     if labels:
         batch.target = _column(ws.batch_labels)
-    _copy_rows(y, order, rows, 1 if labels else plan.outputs, y_size, batch.target)
+    _copy_rows(y, order, rows, data.target_width, y_size, batch.target)
     if weight.data != NULL:
         batch.weight = ws.batch_weight
         _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight))
     return batch
 
 
-def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int threads) -> float:
+def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
     """The sum of the rows' losses."""
     cdef const char *p = _vector(plan, parameters)
     cdef Py_ssize_t block, first, rows
     cdef Watch watch = _new_watch()
-    cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+    cdef bint activate = loss.reads_outputs
     cdef Batch batch
     cdef ds_rows no_delta
     cdef double total = 0
@@ -933,7 +1042,7 @@ def evaluate(Plan plan, parameters, Dataset data, int loss, Workspace ws, int th
 
 
 cdef double _row_gradients(
-    Plan plan, const char *parameters, Dataset data, int loss, Py_ssize_t row, Workspace ws
+    Plan plan, const char *parameters, Dataset data, Loss loss, Py_ssize_t row, Workspace ws
 ) noexcept nogil:
     """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are,
     unless the loss is not finite.  The same bits as a batch of one gives on the long way, without
@@ -948,7 +1057,7 @@ cdef double _row_gradients(
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         activate = layer.activation != DS_ACTIVATION_identity and (
-            l < last or loss_output(loss) == DS_ACTIVATION_none)
+            l < last or loss.reads_outputs)
         z = ws.z[l] if activate and layer.reads_input else ws.y[l]
         kernels.row_product(layer.inputs, layer.outputs, x.data,
                             _at(parameters, layer.weights, plan), layer.outputs,
@@ -958,7 +1067,8 @@ cdef double _row_gradients(
         x = ws.y[l]
 
     delta = ws.delta(last)
-    kernels.losses[loss](1, plan.outputs, x, batch.target, batch.weight, 1, &row_loss, delta)
+    kernels.losses[loss.code](1, plan.outputs, x, batch.target, batch.weight, 1, loss.parameters,
+                              &row_loss, delta)
     if not isfinite(row_loss):
         return row_loss
     if activate:
@@ -985,24 +1095,50 @@ cdef double _row_gradients(
 # ---- Descent ----
 
 
+PHASES = ("gather", "forward", "loss", "delta", "gradient", "update")
+
+
+cdef double _lap(double *phase, double since) noexcept nogil:
+    """Add the time since then to a phase; returns the time now."""
+    cdef double now = _now()
+    phase[0] += now - since
+    return now
+
+
 cdef class Descent:
     """Gradient descent on a network's parameters: an optimiser and its state.
 
     `parameters` is a flat array of the plan's type, `state` is (states, parameters); `hyper` begins
     with the learning rate.  `steps` counts the updates made; `seed` and it decide the noise.
+
+    Attributes
+    ----------
+    weight_decay : float
+        What each step takes off the weights, relative to them and to the learning rate.
+    clip_value, clip_norm : float
+        Largest magnitude of an element, and largest norm of all, of a gradient; infinity: any.
+    penalties_per_row : bool
+        Whether the layers' penalties are divided by the number of rows of a step.
     """
 
     cdef readonly Plan plan
-    cdef readonly object parameters, gradients, state
+    cdef readonly object parameters, gradients, state, average
     cdef readonly int optimizer
     cdef public int64_t steps
     cdef public uint64_t seed
+    cdef public double weight_decay, clip_value, clip_norm
+    cdef public bint penalties_per_row
     cdef Workspace ws
     cdef char *_parameters
     cdef char *_gradients
-    cdef char *_states[2]
+    cdef char *_average
+    cdef char *_states[DS_MAX_STATES]
+    cdef double _average_momentum
+    cdef int64_t _overwrite_steps
     cdef double _hyper[DS_MAX_HYPER]
-    cdef double _coefficients[DS_MAX_COEFFICIENTS]  # room for either float type
+    # For the step under way; room for either float type, and for each layer with a rate of its own.
+    cdef double _coefficients[DS_MAX_COEFFICIENTS]
+    cdef double[::1] _layer_coefficients
     cdef int _overflow
 
     def __init__(self, Plan plan, parameters, state, int optimizer, hyper, uint64_t seed):
@@ -1010,6 +1146,7 @@ cdef class Descent:
         self.seed = seed
         self.plan, self.parameters, self.state = plan, parameters, state
         self.optimizer = optimizer
+        self.clip_value = self.clip_norm = INFINITY
         self._parameters = _vector(plan, parameters, writable=True)
         for i in range(optimizer_states(optimizer)):
             self._states[i] = _vector(plan, state[i], writable=True)
@@ -1017,6 +1154,7 @@ cdef class Descent:
             self._coefficients[i] = 0
         for i in range(len(hyper)):
             self._hyper[i] = hyper[i]
+        self._layer_coefficients = np.zeros(plan.n_layers * DS_MAX_COEFFICIENTS)
 
     @property
     def learning_rate(self) -> float:
@@ -1028,12 +1166,19 @@ cdef class Descent:
 
     def needs_gradients(self, Py_ssize_t batch_rows) -> bool:
         """Whether steps of so many rows keep their gradients until the end."""
-        return not _is_fused(self.plan, batch_rows)
+        return not self.is_fused(batch_rows)
 
     def keep_gradients(self, gradients) -> None:
         """The flat array to keep gradients in."""
         self.gradients = gradients
         self._gradients = _vector(self.plan, gradients, writable=True)
+
+    def keep_average(self, average, double momentum, int64_t overwrite_steps) -> None:
+        """Keep a running mean of the parameters in a flat array, beginning with those before the
+        first step, and put it into the parameters after each `overwrite_steps` steps (0: never)."""
+        self.average = average
+        self._average = _vector(self.plan, average, writable=True)
+        self._average_momentum, self._overwrite_steps = momentum, overwrite_steps
 
     def reserve(self, Py_ssize_t batch_rows) -> None:
         """Make the workspace for batches of so many rows."""
@@ -1041,54 +1186,132 @@ cdef class Descent:
         if self.ws is None or self.ws.rows < rows:
             self.ws = Workspace(self.plan, rows, True, True)
 
-    cdef Step begin(self, bint fused) noexcept nogil:
-        """A step on the whole parameter vector, with the coefficients of its number."""
+    cdef bint is_fused(self, Py_ssize_t rows) noexcept nogil:
+        """Whether a step's update is the gradient's epilogue; clipping wants the whole of it."""
+        return (isinf(self.clip_value) and isinf(self.clip_norm)
+                and rows <= self.plan.block_rows and rows * self.plan.flops_per_row <= FUSED_FLOPS)
+
+    cdef bint is_single(self) noexcept nogil:
+        """Whether a step of one row goes the short way, all of it."""
+        return self.plan.small and self.weight_decay == 0 and self.is_fused(1)
+
+    cdef void prepare(self, double factor, double *coefficients) noexcept nogil:
+        """The coefficients of the coming step, at the learning rate times `factor`."""
+        cdef double hyper[DS_MAX_HYPER]
+        memcpy(hyper, self._hyper, sizeof(hyper))
+        hyper[0] *= factor
+        self.plan.kernels.prepares[self.optimizer](hyper, self.steps + 1, coefficients)
+
+    cdef Step begin(self, bint fused, Py_ssize_t rows) noexcept nogil:
+        """A step from so many rows on the whole parameter vector, with the coefficients of its
+        number."""
         cdef Step step
+        cdef Py_ssize_t l
+        cdef int k
+        if self.steps == 0 and self._average != NULL:
+            memcpy(self._average, self._parameters, self.plan.parameters * self.plan.itemsize)
         step.fused, step.accumulate = fused, False
         step.parameters, step.gradients = self._parameters, self._gradients
+        step.penalty = 1.0 / rows if self.penalties_per_row else 1.0
+        step.decay = self._hyper[0] * self.weight_decay
         step.update.update = self.plan.kernels.updates[self.optimizer]
         step.update.parameters = self._parameters
-        step.update.state_1, step.update.state_2 = self._states[0], self._states[1]
+        for k in range(DS_MAX_STATES):
+            step.update.states[k] = self._states[k]
         step.update.stride = self.plan.parameters
-        self.plan.kernels.prepares[self.optimizer](
-            self._hyper, self.steps + 1, self._coefficients)
+        step.update.l1 = step.update.l2 = 0
+        step.update.remainder = 1
+        self.prepare(1, self._coefficients)
         step.update.coefficients = self._coefficients
+        step.coefficients = &self._layer_coefficients[0]
+        for l in range(self.plan.n_layers):
+            if self.plan.layers[l].learning_rate != 1:
+                self.prepare(self.plan.layers[l].learning_rate,
+                             &self._layer_coefficients[l * DS_MAX_COEFFICIENTS])
         self._overflow = 0
         step.update.overflow = &self._overflow
         return step
 
     cdef int finish(self, Step *step) noexcept nogil:
-        """Make the update unless it was fused, and count the step."""
-        cdef ds_rows gradients
+        """Make the update unless it was fused, and what follows each; count the step."""
+        cdef Py_ssize_t l, n = self.plan.parameters
+        cdef Layer *layer
+        cdef ds_rows weights
         if not step.fused:
-            gradients.data, gradients.stride = self._gradients, self.plan.parameters
-            self.plan.kernels.finish_update(
-                &step.update, 0, 0, 1, self.plan.parameters, gradients)
+            self.clip()
+            self.update_layers(step)
+        for l in range(self.plan.n_layers):
+            layer = &self.plan.layers[l]
+            if layer.trainable and not isinf(layer.max_norm):
+                weights.data = _at(self._parameters, layer.weights, self.plan)
+                weights.stride = layer.outputs
+                self.plan.kernels.limit_columns(
+                    layer.inputs, layer.outputs, weights, layer.max_norm)
         self.steps += 1
+        if self._average != NULL:
+            self.plan.kernels.average(n, self._parameters, self._average, self._average_momentum)
+            if self._overwrite_steps and self.steps % self._overwrite_steps == 0:
+                memcpy(self._parameters, self._average, n * self.plan.itemsize)
         return OVERFLOW if self._overflow else OK
 
+    cdef void clip(self) noexcept nogil:
+        """First each element of the gradients, then the norm of all; a norm that is not finite is
+        left to the update, which finds the elements."""
+        cdef ds_rows gradients
+        cdef double absolute, squares, norm
+        if not isinf(self.clip_value):
+            self.plan.kernels.clip(self.plan.parameters, self._gradients, self.clip_value)
+        if not isinf(self.clip_norm):
+            self.plan.kernels.power_sums(
+                self.plan.parameters, self._gradients, &absolute, &squares)
+            norm = sqrt(squares)
+            if isfinite(norm) and norm > self.clip_norm:
+                gradients.data, gradients.stride = self._gradients, self.plan.parameters
+                self.plan.kernels.scale(
+                    1, self.plan.parameters, gradients, self.clip_norm / norm)
+
+    cdef void update_layers(self, Step *step) noexcept nogil:
+        """The update from gradients that were kept; the penalties are in them."""
+        cdef Py_ssize_t l, n
+        cdef Layer *layer
+        cdef ds_rows gradients
+        cdef ds_update_finish finish
+        step.penalty = 0
+        for l in range(self.plan.n_layers):
+            layer = &self.plan.layers[l]
+            if not layer.trainable:
+                continue
+            n = gradients.stride = layer.inputs * layer.outputs
+            gradients.data = _at(self._gradients, layer.weights, self.plan)
+            finish = _weight_update(self.plan, layer, step, n)
+            self.plan.kernels.finish_update(&finish, 0, 0, 1, n, gradients)
+            gradients.data = _at(self._gradients, layer.bias, self.plan)
+            gradients.stride = layer.bias_count
+            finish = _update_at(self.plan, layer, step, layer.bias, layer.bias_count)
+            self.plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, gradients)
+
     cdef int step(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
         cdef Step step
         cdef int status
-        if rows == 1 and self.plan.small:
+        if rows == 1 and self.is_single():
             if _poll(watch, self.plan.flops_per_row) != OK:
                 return INTERRUPTED
             return self.single_step(data, loss, order[first] if order != NULL else first, total)
-        step = self.begin(_is_fused(self.plan, rows))
+        step = self.begin(self.is_fused(rows), rows)
         status = self.accumulate(data, loss, order, first, rows, &step, threads, watch, total)
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
-        self, Dataset data, int loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
         Step *step, int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """The gradients of one mini-batch, block by block; used up on the way by a fused step."""
         cdef Py_ssize_t blocks = _blocks(rows, self.ws.rows), b, begin, count
-        cdef bint activate = loss_output(loss) == DS_ACTIVATION_none
+        cdef bint activate = loss.reads_outputs
         cdef Batch batch
         cdef ds_rows no_input_gradient
         cdef double block_loss
@@ -1107,19 +1330,23 @@ cdef class Descent:
                                1.0 / rows, self.ws.delta(self.plan.n_layers - 1), threads)
             if not isfinite(block_loss):
                 return LOSS_NOT_FINITE
+            if b == 0 and self.plan.penalized:
+                block_loss += rows * step.penalty * _penalty(self.plan, self._parameters)
             total[0] += block_loss
             step.accumulate = b > 0
             if _backward(self.plan, batch.x, count, self.ws, step, no_input_gradient, threads,
                          watch) != OK:
                 return INTERRUPTED
+        if not step.fused and self.plan.penalized:
+            _add_penalties(self.plan, step)
         return OK
 
     cdef int single_step(
-        self, Dataset data, int loss, Py_ssize_t row, double *total
+        self, Dataset data, Loss loss, Py_ssize_t row, double *total
     ) noexcept nogil:
         """A step on one row of a small network."""
         cdef ds_rows gradients
-        cdef Step step = self.begin(True)
+        cdef Step step = self.begin(True, 1)
         cdef double row_loss = _row_gradients(self.plan, self._parameters, data, loss, row, self.ws)
         if not isfinite(row_loss):
             return LOSS_NOT_FINITE
@@ -1129,15 +1356,18 @@ cdef class Descent:
         return self.finish(&step)
 
     def train(
-        self, Dataset data, int loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
         Py_ssize_t batch=0, double total=0, double seconds=INFINITY,
+        const double[::1] learning_rates=None,
     ) -> tuple[int, float, int]:
         """An epoch from batch number `batch` on: a step for each `batch_rows` rows of the order
-        (None: all rows in sequence), until `seconds` have passed.  `total` is the sum of the rows'
-        losses so far.  Returns a status, that sum and the number of the batch to go on with."""
+        (None: all rows in sequence), until `seconds` have passed, at its learning rate if
+        `learning_rates` has one for each of these batches.  `total` is the sum of the rows'
+        losses so far, with the penalties as often as there are rows.  Returns a status, that sum
+        and the number of the batch to go on with."""
         cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
         cdef Py_ssize_t n = order.shape[0] if order is not None else data.rows
-        cdef Py_ssize_t batches = _blocks(n, batch_rows), first, rows
+        cdef Py_ssize_t batches = _blocks(n, batch_rows), begun = batch, first, rows
         cdef Watch watch = _new_watch()
         cdef double deadline = _now() + seconds
         cdef int status = OK
@@ -1148,6 +1378,8 @@ cdef class Descent:
             while batch < batches:
                 first = batch * batch_rows
                 rows = min(batch_rows, n - first)
+                if learning_rates is not None:
+                    self._hyper[0] = learning_rates[batch - begun]
                 status = self.step(data, loss, rows_in_order, first, rows, threads, &watch, &total)
                 if status != OK:
                     break
@@ -1156,10 +1388,62 @@ cdef class Descent:
                     break
         return _propagate(status), total, batch
 
-    def compute_gradients(self, Dataset data, int loss, int threads) -> tuple[int, float]:
+    def time_phases(
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
+        int steps,
+    ) -> dict[str, float]:
+        """Seconds of a step on the first `batch_rows` rows of the order, by phase: the mean over so
+        many steps, with a clock between the phases.  The gradient is stored and the update made
+        after it, because inside a product no clock can tell them apart: call keep_gradients
+        before."""
+        cdef Py_ssize_t last = self.plan.n_layers - 1, blocks, b, begin, count, l, _
+        cdef bint activate = loss.reads_outputs
+        cdef double clock
+        cdef double[6] phases
+        cdef Watch watch = _new_watch()
+        cdef Batch batch
+        cdef Step step
+        if self._gradients == NULL:
+            raise RuntimeError("phases keep their gradients: call keep_gradients")
+        watch.enabled = False
+        phases[:] = [0, 0, 0, 0, 0, 0]
+        self.reserve(batch_rows)
+        blocks = _blocks(batch_rows, self.ws.rows)
+        with nogil:
+            for _ in range(steps):
+                step = self.begin(False, batch_rows)
+                for b in range(blocks):
+                    begin = batch_rows * b // blocks
+                    count = batch_rows * (b + 1) // blocks - begin
+                    step.accumulate = b > 0
+                    clock = _now()
+                    batch = _batch(self.plan, data, &order[0], begin, count, self.ws)
+                    clock = _lap(&phases[0], clock)
+                    _forward(self.plan, self._parameters, batch.x, count, self.ws, activate,
+                             threads, &watch)
+                    clock = _lap(&phases[1], clock)
+                    _loss(self.plan, self.ws, count, loss, batch.target, batch.weight,
+                          1.0 / batch_rows, self.ws.delta(last), threads)
+                    clock = _lap(&phases[2], clock)
+                    for l in range(last, -1, -1):
+                        if l > 0:
+                            _delta(self.plan, l, self._parameters, self.ws.delta(l), count,
+                                   self.ws, self.ws.delta(l - 1), threads)
+                            clock = _lap(&phases[3], clock)
+                        _weight_gradient(
+                            self.plan, &self.plan.layers[l], self.ws.y[l - 1] if l > 0 else batch.x,
+                            self.ws.delta(l), count, &step, threads)
+                        _bias_gradient(self.plan, &self.plan.layers[l], self.ws.delta(l), count,
+                                       self.ws, &step)
+                        clock = _lap(&phases[4], clock)
+                self.finish(&step)
+                clock = _lap(&phases[5], clock)
+        return {name: phases[i] / steps for i, name in enumerate(PHASES)}
+
+    def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
         cdef Watch watch = _new_watch()
-        cdef Step step = self.begin(False)
+        cdef Step step = self.begin(False, data.rows)
         cdef double total = 0
         cdef int status
         self.reserve(data.rows)
@@ -1169,15 +1453,11 @@ cdef class Descent:
 
     def update(self) -> int:
         """One step with the gradients as they stand; returns a status."""
-        cdef Step step = self.begin(False)
+        cdef Step step = self.begin(False, 1)
         cdef int status
         with nogil:
             status = self.finish(&step)
         return status
-
-
-cdef bint _is_fused(Plan plan, Py_ssize_t rows) noexcept nogil:
-    return rows <= plan.block_rows and rows * plan.flops_per_row <= FUSED_FLOPS
 
 
 STATUS_OK = <int>OK

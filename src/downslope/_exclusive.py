@@ -11,15 +11,18 @@ class Exclusive:
     A lock, so that it holds without the GIL too.
     """
 
-    __slots__ = ("_lock", "_message")
+    __slots__ = ("_acquire", "_message", "release")
 
     def __init__(self, message: str) -> None:
-        self._lock = threading.RLock()
-        self._message = message
+        lock = threading.RLock()
+        self._acquire, self.release, self._message = lock.acquire, lock.release, message
 
-    def __enter__(self) -> None:
-        if not self._lock.acquire(False):
+    def claim(self) -> None:
+        """Take hold until `release`; where a microsecond counts, quicker than `with`."""
+        if not self._acquire(False):
             raise RuntimeError(self._message)
 
+    __enter__ = claim
+
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.release()

@@ -16,6 +16,7 @@ cdef extern from "downslope.h" nogil:
         DS_ELEMENTARY_COUNT
         DS_ISA_COUNT
         DS_LANES
+        DS_MAX_STATES
         DS_MAX_HYPER
         DS_MAX_COEFFICIENTS
         DS_MAX_THREADS
@@ -49,12 +50,12 @@ cdef extern from "downslope.h" nogil:
         double alpha) noexcept nogil
     ctypedef void (*ds_loss_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows output, ds_rows target, const void *weight,
-        double scale, double *row_loss, ds_rows delta) noexcept nogil
+        double scale, const double *parameters, double *row_loss, ds_rows delta) noexcept nogil
     ctypedef void (*ds_prepare_fn)(
         const double *hyper, int64_t step, void *coefficients) noexcept nogil
     ctypedef int (*ds_update_fn)(
-        Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, void *parameters, void *state_1,
-        void *state_2, Py_ssize_t stride, const void *coefficients) noexcept nogil
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, void *parameters, void **states,
+        Py_ssize_t stride, const void *coefficients) noexcept nogil
     ctypedef void (*ds_transpose_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows source, ds_rows target) noexcept nogil
     ctypedef void (*ds_column_sums_fn)(
@@ -81,6 +82,18 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_add_normal_fn)(
         uint64_t seed, uint64_t stream, uint64_t first, Py_ssize_t rows, Py_ssize_t cols,
         ds_rows x, double deviation, ds_rows y) noexcept nogil
+    ctypedef void (*ds_add_penalty_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, ds_rows parameters, double l1,
+        double l2) noexcept nogil
+    ctypedef void (*ds_scale_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows block, double factor) noexcept nogil
+    ctypedef void (*ds_clip_fn)(Py_ssize_t n, void *values, double limit) noexcept nogil
+    ctypedef void (*ds_power_sums_fn)(
+        Py_ssize_t n, const void *values, double *absolute, double *squares) noexcept nogil
+    ctypedef void (*ds_limit_columns_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows block, double limit) noexcept nogil
+    ctypedef void (*ds_average_fn)(
+        Py_ssize_t n, const void *values, void *means, double momentum) noexcept nogil
     ctypedef Py_ssize_t (*ds_first_not_finite_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows block) noexcept nogil
     ctypedef Py_ssize_t (*ds_fma_chains_fn)(Py_ssize_t length, void *sum) noexcept nogil
@@ -98,10 +111,10 @@ cdef extern from "downslope.h" nogil:
     ctypedef struct ds_update_finish:
         ds_update_fn update
         void *parameters
-        void *state_1
-        void *state_2
+        void **states
         Py_ssize_t stride
         const void *coefficients
+        double l1, l2, remainder
         int *overflow
 
     ctypedef struct ds_kernels:
@@ -121,6 +134,12 @@ cdef extern from "downslope.h" nogil:
         ds_loss_fn *losses
         ds_prepare_fn *prepares
         ds_update_fn *updates
+        ds_add_penalty_fn add_penalty
+        ds_scale_fn scale
+        ds_clip_fn clip
+        ds_power_sums_fn power_sums
+        ds_limit_columns_fn limit_columns
+        ds_average_fn average
         ds_elementary_fn *elementary
         ds_first_not_finite_fn first_not_finite
         ds_fma_chains_fn fma_chains
@@ -147,5 +166,9 @@ cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil
 
 # The elements of an array, from the buffer protocol: quicker than a typed memoryview where an array
 # is looked at once per call.  The array must outlive the pointer.
-cdef ds_rows rows_of(object array, int float_bits, bint writable) except *
+cdef ds_rows rows_of(object array, int float_bits, bint writable, Py_ssize_t *rows) except *
 cdef char *vector_of(object array, int float_bits, bint writable) except? NULL
+
+# Whether a float array is what the engine takes as it is (see `is_ready`), and its rows if so.
+cdef bint ready_rows(
+    object array, int float_bits, Py_ssize_t columns, Py_ssize_t *rows, ds_rows *block) except -1

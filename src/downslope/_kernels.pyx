@@ -12,6 +12,8 @@ import numpy as np
 
 from cpython.buffer cimport (
     PyBUF_RECORDS, PyBUF_RECORDS_RO, PyBuffer_Release, PyObject_GetBuffer)
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uintptr_t
 
 cdef extern from "downslope.h" nogil:
     """
@@ -56,6 +58,8 @@ cdef extern from "downslope.h" nogil:
     void ds_random_integers(
         uint64_t seed, uint64_t stream, int64_t bound, Py_ssize_t n, int64_t *out)
     void ds_random_permutation(uint64_t seed, uint64_t stream, Py_ssize_t n, int64_t *out)
+    void ds_orthogonalize_column(
+        Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t column, double *a, double *work)
 
 ctypedef fused real:
     float
@@ -88,13 +92,15 @@ cdef dict _codes(const char *const *names, int count):
 
 #: Codes of the C side by name; the order is that of the lists in downslope.h.
 ACTIVATIONS = _codes(activation_names, DS_ACTIVATION_COUNT)
+#: Activations of a row as a whole, of which there is no derivative unit by unit.
+ROWWISE_ACTIVATIONS = frozenset(name for name, code in ACTIVATIONS.items() if rowwise[code])
 LOSSES = _codes(loss_names, DS_LOSS_COUNT)
 OPTIMIZERS = _codes(optimizer_names, DS_OPTIMIZER_COUNT)
 ELEMENTARY = _codes(elementary_names, DS_ELEMENTARY_COUNT)
-ROWWISE = frozenset(name for name, code in ACTIVATIONS.items() if rowwise[code])
 ISAS = {ds_isa_name(isa).decode(): isa for isa in range(DS_ISA_COUNT)}
 MAX_THREADS = DS_MAX_THREADS
 DROPOUT_ONE = DS_DROPOUT_ONE
+MAX_STATES = DS_MAX_STATES
 OPTIMIZER_STATES = {name: states[code] for name, code in OPTIMIZERS.items()}
 
 
@@ -188,20 +194,32 @@ def random_permutation(uint64_t seed, uint64_t stream, int64_t[::1] out):
             ds_random_permutation(seed, stream, out.shape[0], &out[0])
 
 
+def orthogonalize(double[:, ::1] a):
+    """Make the columns of `a` (rows, cols), rows >= cols, orthonormal in place: the Q of a = Q R
+    with a positive diagonal of R."""
+    cdef double[::1] work = np.empty(a.shape[1])
+    cdef Py_ssize_t column
+    for _ in range(2):  # the second time for what rounding left
+        for column in range(a.shape[1]):
+            with nogil:
+                ds_orthogonalize_column(a.shape[0], a.shape[1], column, &a[0, 0], &work[0])
+            PyErr_CheckSignals()
+
+
 # ---- Arrays ----
 
 
 cdef void *_buffer_of(
-    object array, int float_bits, bint writable, int ndim, Py_ssize_t *stride
+    object array, int float_bits, bint writable, int ndim, Py_ssize_t *rows, Py_ssize_t *stride
 ) except? NULL:
-    """The first element of a float array with contiguous columns, and the stride of its rows."""
+    """The first element of a float array with contiguous columns, its rows and their stride."""
     cdef Py_buffer view
     cdef char expected = b"f" if float_bits == 32 else b"d"
     PyObject_GetBuffer(array, &view, PyBUF_RECORDS if writable else PyBUF_RECORDS_RO)
     cdef bint fits = (
         view.ndim == ndim and view.format[0] == expected and view.format[1] == 0
         and (view.shape[ndim - 1] <= 1 or view.strides[ndim - 1] == view.itemsize))
-    stride[0] = view.strides[0] // view.itemsize
+    rows[0], stride[0] = view.shape[0], view.strides[0] // view.itemsize
     cdef void *data = view.buf
     PyBuffer_Release(&view)
     if not fits:
@@ -211,15 +229,35 @@ cdef void *_buffer_of(
     return data
 
 
-cdef ds_rows rows_of(object array, int float_bits, bint writable) except *:
+cdef ds_rows rows_of(object array, int float_bits, bint writable, Py_ssize_t *rows) except *:
     cdef ds_rows block
-    block.data = _buffer_of(array, float_bits, writable, 2, &block.stride)
+    block.data = _buffer_of(array, float_bits, writable, 2, rows, &block.stride)
     return block
 
 
 cdef char *vector_of(object array, int float_bits, bint writable) except? NULL:
-    cdef Py_ssize_t stride
-    return <char *>_buffer_of(array, float_bits, writable, 1, &stride)
+    cdef Py_ssize_t count, stride
+    return <char *>_buffer_of(array, float_bits, writable, 1, &count, &stride)
+
+
+cdef bint ready_rows(
+    object array, int float_bits, Py_ssize_t columns, Py_ssize_t *rows, ds_rows *block
+) except -1:
+    cdef Py_buffer view
+    cdef Py_ssize_t bad = -1
+    PyObject_GetBuffer(array, &view, PyBUF_RECORDS_RO)
+    cdef bint fits = (
+        view.ndim == 2 and view.shape[1] == columns
+        and view.format[0] in (c"f", c"d")  # not so where the array is not aligned
+        and (columns <= 1 or view.strides[1] == view.itemsize)
+        and (view.shape[0] <= 1 or view.strides[0] > 0) and view.strides[0] % view.itemsize == 0)
+    if fits:
+        rows[0] = view.shape[0]
+        block.data, block.stride = view.buf, view.strides[0] // view.itemsize
+        with nogil:
+            bad = active_kernels(float_bits).first_not_finite(rows[0], columns, block[0])
+    PyBuffer_Release(&view)
+    return fits and bad < 0
 
 
 # ---- Checks ----
@@ -228,21 +266,34 @@ cdef char *vector_of(object array, int float_bits, bint writable) except? NULL:
 def is_ready(array, Py_ssize_t columns, int float_bits) -> bool:
     """Whether a float array is what the engine takes as it is: (rows, columns), columns contiguous,
     rows apart by whole elements, all of it finite."""
-    cdef Py_buffer view
     cdef ds_rows block
-    cdef bint ready
+    cdef Py_ssize_t rows
+    return ready_rows(array, float_bits, columns, &rows, &block)
+
+
+cdef int _extent(object array, uintptr_t *begin, uintptr_t *end) except -1:
+    """The addresses between which the elements of an array lie."""
+    cdef Py_buffer view
+    cdef Py_ssize_t span, axis
     PyObject_GetBuffer(array, &view, PyBUF_RECORDS_RO)
-    ready = (
-        view.ndim == 2 and view.shape[1] == columns
-        and view.format[0] in (c"f", c"d")  # not so where the array is not aligned
-        and (columns <= 1 or view.strides[1] == view.itemsize)
-        and (view.shape[0] <= 1 or view.strides[0] > 0) and view.strides[0] % view.itemsize == 0)
-    if ready and view.shape[0] > 0:
-        block.data, block.stride = view.buf, view.strides[0] // view.itemsize
-        with nogil:
-            ready = active_kernels(float_bits).first_not_finite(view.shape[0], columns, block) < 0
+    begin[0] = <uintptr_t>view.buf
+    end[0] = begin[0] + (view.itemsize if view.len else 0)
+    for axis in range(view.ndim):
+        span = (view.shape[axis] - 1) * view.strides[axis]
+        if view.len and span < 0:
+            begin[0] += span
+        elif view.len:
+            end[0] += span
     PyBuffer_Release(&view)
-    return ready
+    return 0
+
+
+def overlap(a, b) -> bool:
+    """Whether the memory of two arrays may overlap."""
+    cdef uintptr_t a_begin, a_end, b_begin, b_end
+    _extent(a, &a_begin, &a_end)
+    _extent(b, &b_begin, &b_end)
+    return a_begin < b_end and b_begin < a_end
 
 
 def first_not_finite(array) -> int:
@@ -250,11 +301,9 @@ def first_not_finite(array) -> int:
 
     `array` is float32 or float64 with contiguous columns.
     """
-    cdef Py_ssize_t rows = array.shape[0], cols = array.shape[1], row
+    cdef Py_ssize_t rows, cols = array.shape[1], row
     cdef int bits = array.itemsize * 8
-    if rows == 0 or cols == 0:
-        return -1
-    cdef ds_rows block = rows_of(array, bits, False)
+    cdef ds_rows block = rows_of(array, bits, False, &rows)
     with nogil:
         row = active_kernels(bits).first_not_finite(rows, cols, block)
     return row
@@ -339,9 +388,10 @@ def run_derivative(
 
 def run_loss(
     str isa, str name, real[:, ::1] output, target, weight, double scale,
-    double[::1] row_loss, real[:, ::1] delta,
+    const double[::1] parameters, double[::1] row_loss, real[:, ::1] delta,
 ):
-    """row_loss and delta of a loss; `target` (rows, cols) real or (rows,) int64."""
+    """row_loss and delta of a loss; `target` (rows, cols) real or (rows,) int64; `parameters` as
+    many as the loss has, or more."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
     cdef int code = LOSSES[name]
     cdef int64_t[::1] labels
@@ -359,23 +409,67 @@ def run_loss(
         weights = weight
         weight_data = &weights[0]
     table.losses[code](output.shape[0], output.shape[1], _block(output), targets, weight_data,
-                       scale, &row_loss[0], _block(delta))
+                       scale, &parameters[0], &row_loss[0], _block(delta))
 
 
 def run_update(
-    str isa, str name, double[::1] hyper, int64_t step, real[:, ::1] gradient,
-    real[:, ::1] state_1, real[:, ::1] state_2, real[:, ::1] parameters,
+    str isa, str name, double[::1] hyper, int64_t step, real[:, ::1] gradient, states,
+    real[:, ::1] parameters,
 ) -> int:
-    """One optimiser step; returns 1 if an element overflowed and was left as it was."""
+    """One optimiser step; returns 1 if an element overflowed and was left as it was.
+    `states`: DS_MAX_STATES arrays, of which the optimiser takes the first ones."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
     cdef int code = OPTIMIZERS[name]
     cdef real coefficients[DS_MAX_COEFFICIENTS]
+    cdef void *data[DS_MAX_STATES]
+    cdef real[:, ::1] state
+    for k, state in enumerate(states):
+        data[k] = &state[0, 0]
     for n in range(DS_MAX_COEFFICIENTS):
         coefficients[n] = 0
     table.prepares[code](&hyper[0], step, coefficients)
     return table.updates[code](
-        gradient.shape[0], gradient.shape[1], _block(gradient), &parameters[0, 0],
-        &state_1[0, 0], &state_2[0, 0], parameters.shape[1], coefficients)
+        gradient.shape[0], gradient.shape[1], _block(gradient), &parameters[0, 0], data,
+        parameters.shape[1], coefficients)
+
+
+def run_add_penalty(
+    str isa, real[:, ::1] parameters, double l1, double l2, real[:, ::1] gradient
+):
+    """gradient += 2 l2 p + l1 sign(p)."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.add_penalty(gradient.shape[0], gradient.shape[1], _block(gradient), _block(parameters),
+                      l1, l2)
+
+
+def run_scale(str isa, double factor, real[:, ::1] block):
+    """block *= factor."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.scale(block.shape[0], block.shape[1], _block(block), factor)
+
+
+def run_clip(str isa, double limit, real[:, ::1] block):
+    """Each element into -limit .. limit."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.clip(block.size, _block(block).data, limit)
+
+
+def run_power_sums(str isa, real[:, ::1] block, double[::1] out):
+    """out = (sum of |x|, sum of x^2)."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.power_sums(block.size, _block(block).data, &out[0], &out[1])
+
+
+def run_limit_columns(str isa, double limit, real[:, ::1] block):
+    """Columns with a norm above the limit are scaled down to it."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.limit_columns(block.shape[0], block.shape[1], _block(block), limit)
+
+
+def run_average(str isa, real[:, ::1] values, double momentum, real[:, ::1] means):
+    """means = momentum * means + (1 - momentum) * values."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.average(values.size, _block(values).data, _block(means).data, momentum)
 
 
 def run_dropout_mask(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from downslope import _kernels, _plan
 from downslope._engine import Dataset
+from downslope._own_loss import LossFunction, Rows
 from downslope._validate import as_number
 from downslope.losses import Loss
 
@@ -40,7 +41,7 @@ class Order:
     """
 
     def __init__(
-        self, sampling: str, shuffle: bool, data: Dataset, rows: NDArray[np.int64] | None
+        self, sampling: str, shuffle: bool, data: Dataset | Rows, rows: NDArray[np.int64] | None
     ) -> None:
         self._rows, self._sampling = rows, sampling
         self._drawn = np.empty(data.rows if rows is None else len(rows), np.int64)
@@ -99,7 +100,9 @@ def _spread(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.i
     return order[np.argsort((rank + 0.5) / counts[classes], kind="stable")]
 
 
-def with_class_weight(data: Dataset, class_weight: Any, loss: Loss, outputs: int) -> Dataset:
+def with_class_weight(
+    data: Dataset | Rows, class_weight: Any, loss: Loss | LossFunction, outputs: int
+) -> Dataset | Rows:
     """The data with the weight of each row times that of its class.
 
     Dense targets weigh as their shares of the classes: ``targets @ weights``.
@@ -124,17 +127,20 @@ def with_class_weight(data: Dataset, class_weight: Any, loss: Loss, outputs: int
     return data.with_weight(factors if weight is None else factors * weight)
 
 
-def _class_shares(y: NDArray[Any], has_labels: bool, loss: Loss) -> NDArray[Any] | None:
+def _class_shares(
+    y: NDArray[Any], has_labels: bool, loss: Loss | LossFunction
+) -> NDArray[Any] | None:
     """What share of each row belongs to each class; None for labels."""
     if has_labels:
         return None
-    if loss.output == "softmax":
+    outputs = loss.kind.outputs if isinstance(loss, Loss) else ()
+    if "softmax" in outputs:
         return y
-    if loss.output == "sigmoid" and y.shape[1] == 1:
+    if "sigmoid" in outputs and y.shape[1] == 1:
         return np.hstack([1 - y, y])
     raise ValueError(
         f"class_weight needs classes: loss 'cross_entropy', or 'binary_cross_entropy' with one "
-        f"output; this is {loss.name!r} with {y.shape[1]}. Give sample_weight instead"
+        f"output; this is {loss!r} for {y.shape[1:]}. Give sample_weight instead"
     )
 
 

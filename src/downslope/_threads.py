@@ -63,16 +63,19 @@ def get_num_threads() -> int:
     >>> ds.get_num_threads() >= 1
     True
     """
-    if _kernels.get_num_threads() == 0:
+    threads = _kernels.get_num_threads()
+    if threads == 0:
         set_num_threads(_from_environment() or _available_cpus())
-    return _kernels.get_num_threads()
+        threads = _kernels.get_num_threads()
+    return threads
 
 
 def resolve(threads: int | None) -> int:
     """The number of threads for one call: what it asks for, or the default."""
     if threads is None:
         return get_num_threads()
-    return min(as_count("threads", threads), _kernels.MAX_THREADS)
+    count = as_count("threads", threads)
+    return count if count <= _kernels.MAX_THREADS else _kernels.MAX_THREADS
 
 
 def register_with_threadpoolctl() -> None:

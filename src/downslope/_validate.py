@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from downslope.losses import Loss
 
 # Elements looked at in one go: bounds the memory of a check, whatever the size of the data.
-_CHUNK = 1 << 20
+LOOK_SIZE = 1 << 20
 
 
 def choose(what: str, name: object, choices: Iterable[str]) -> str:
@@ -45,6 +46,8 @@ def choose(what: str, name: object, choices: Iterable[str]) -> str:
 
 def as_count(name: str, value: object, *, at_least: int = 1) -> int:
     """A whole number of at least `at_least`, or an error that names the argument."""
+    if type(value) is int and value >= at_least:
+        return value  # the usual case, quickly
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be a whole number; got {value!r}")
     if value < at_least:
@@ -69,6 +72,16 @@ def as_number(
         wanted = " and".join(f" {word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
         raise ValueError(f"{name} must be a finite number{wanted}; got {value!r}")
     return number
+
+
+def as_seed(seed: object) -> int:
+    """A whole number from 0 to 2**64 - 1; drawn at random for None."""
+    if seed is None:
+        return secrets.randbits(64)
+    value = as_count("seed", seed, at_least=0)
+    if value >= 1 << 64:
+        raise ValueError(f"seed must be below 2**64; got {seed!r}")
+    return value
 
 
 def as_float_type(dtype: Any) -> np.dtype[Any]:
@@ -98,7 +111,7 @@ def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArr
     if (
         type(values) is np.ndarray
         and values.dtype is dtype
-        and values.size <= _CHUNK
+        and values.size <= LOOK_SIZE
         and _kernels.is_ready(values, columns, dtype.itemsize * 8)
     ):
         return values  # the usual case of a single step or prediction, quickly
@@ -115,6 +128,19 @@ def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArr
             f"{name} must have shape (rows, {columns}); got {_shape_text(array.shape)}{hint}"
         )
     return as_finite(name, to_layout(array, dtype))
+
+
+def as_point(name: str, values: Any) -> NDArray[np.float64]:
+    """A finite number or array of any shape but an empty one, as a float64 copy."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be a number or an array of numbers; got {values!r}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty; give at least one variable")
+    point = array.astype(np.float64, order="C")
+    if not np.isfinite(point).all():
+        raise ValueError(f"{name} must be finite; found NaN or infinity")
+    return point
 
 
 def as_vector(name: str, values: Any, rows: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -141,24 +167,35 @@ def as_weights(values: Any, rows: int, dtype: np.dtype[Any]) -> NDArray[Any] | N
 def as_targets(
     name: str, values: Any, rows: int, outputs: int, loss: Loss, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """Targets (rows, outputs) of the float type, or labels (rows,) int64 for a loss with labels."""
-    array = as_numeric(name, values)
+    """Targets (rows, columns) of the float type, as the loss takes them for so many outputs; or
+    labels (rows,) int64 for a loss with labels."""
+    array, kind = as_numeric(name, values), loss.kind
+    _check_rows(name, array, rows)
+    if kind.label_kernel is not None and (array.ndim == 1 or array.shape[1:] == (1,)):
+        return _as_labels(name, array.reshape(-1), outputs)
+    columns = outputs // kind.outputs_per_target
+    if kind.repeats_target and (array.ndim == 1 or array.shape[1:] == (1,)):
+        array = np.repeat(array.reshape(-1, 1), columns, axis=1)
+    targets = as_rows(name, array, columns, dtype)
+    fit, demand, mending = TARGETS[kind.targets]
+    if not _all_chunks(targets, fit):
+        raise ValueError(f"{demand.format(name)} for loss {loss.name!r}{mending}")
+    return targets
+
+
+def as_any_targets(name: str, values: Any, rows: int) -> NDArray[Any]:
+    """An array with one entry for each row, as it is: what it means is for a function to say."""
+    array = np.asarray(values)
+    _check_rows(name, array, rows)
+    return array
+
+
+def _check_rows(name: str, array: NDArray[Any], rows: int) -> None:
     if array.shape[:1] != (rows,):
         raise ValueError(
             f"X{name.removeprefix('y')} and {name} must have as many rows; "
             f"got {rows} and {_shape_text(array.shape)}"
         )
-    if loss.label_kernel is not None and (array.ndim == 1 or array.shape[1:] == (1,)):
-        return _as_labels(name, array.reshape(-1), outputs)
-    targets = as_rows(name, array, outputs, dtype)
-    if loss.output == "sigmoid" and not _all_chunks(targets, _are_fractions):
-        raise ValueError(f"{name} must lie in [0, 1] for loss {loss.name!r}")
-    if loss.output == "softmax" and not _all_chunks(targets, _are_probabilities):
-        raise ValueError(
-            f"the rows of {name} must be probabilities (not negative, with sum 1) for loss "
-            f"{loss.name!r}; for class labels give integers of shape (rows,)"
-        )
-    return targets
 
 
 def as_numeric(name: str, values: Any) -> NDArray[Any]:
@@ -228,10 +265,10 @@ def as_finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 def _chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """The array in chunks of rows, each with the number of its first row."""
-    if array.size <= _CHUNK:
+    if array.size <= LOOK_SIZE:
         yield 0, array
         return
-    step = max(1, _CHUNK // max(1, array.shape[1]))
+    step = max(1, LOOK_SIZE // max(1, array.shape[1]))
     for first in range(0, len(array), step):
         yield first, array[first : first + step]
 
@@ -241,12 +278,27 @@ def _all_chunks(array: NDArray[Any], check: Any) -> bool:
     return all(check(chunk) for _, chunk in _chunks(array))
 
 
-def _are_fractions(rows: NDArray[Any]) -> bool:
-    return bool((rows >= 0).all() and (rows <= 1).all())
-
-
-def _are_probabilities(rows: NDArray[Any]) -> bool:
-    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3))
+#: What a loss may ask of dense targets: the check, the demand, and how to mend what fails it.
+TARGETS: dict[str, tuple[Callable[[NDArray[Any]], Any], str, str]] = {
+    "real": (lambda rows: True, "", ""),
+    "fractions": (
+        lambda rows: (rows >= 0).all() and (rows <= 1).all(),
+        "{} must lie in [0, 1]",
+        "",
+    ),
+    "indicators": (lambda rows: np.isin(rows, (0, 1)).all(), "{} must be 0 or 1", ""),
+    "signs": (
+        lambda rows: np.isin(rows, (-1, 1)).all(),
+        "{} must be -1 or 1",
+        "; from 0 and 1 make them by 2 * y - 1",
+    ),
+    "counts": (lambda rows: (rows >= 0).all(), "{} must not be negative", ""),
+    "probabilities": (
+        lambda rows: (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3),
+        "the rows of {} must be probabilities (not negative, with sum 1)",
+        "; for class labels give integers of shape (rows,)",
+    ),
+}
 
 
 def _as_labels(name: str, labels: NDArray[Any], outputs: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from downslope._validate import as_number, choose
@@ -10,19 +11,30 @@ from downslope._validate import as_number, choose
 ACTIVATIONS: dict[str, float | None] = {
     "identity": None,
     "sigmoid": None,
+    "hard_sigmoid": None,
     "tanh": None,
+    "hard_tanh": None,
+    "softsign": None,
     "relu": None,
+    "relu6": None,
     "leaky_relu": 0.01,  # slope for z < 0
     "elu": 1.0,  # alpha: the limit for z -> -inf is -alpha
+    "selu": None,
+    "celu": 1.0,  # alpha, positive: the limit for z -> -inf is -alpha
     "gelu": None,
+    "gelu_tanh": None,
     "silu": None,
+    "mish": None,
     "softplus": None,
     "softmax": None,
+    "log_softmax": None,
 }
 
 #: Activations that cut off or damp negative net inputs, for which He et al. (2015) derived the
 #: initial weights.
-RECTIFIERS = frozenset({"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"})
+RECTIFIERS = frozenset(
+    {"relu", "relu6", "leaky_relu", "elu", "celu", "gelu", "gelu_tanh", "silu", "mish", "softplus"}
+)
 
 
 @dataclass(frozen=True)
@@ -32,21 +44,19 @@ class Activation:
     Parameters
     ----------
     name : str
-        One of ``identity``, ``sigmoid``, ``tanh``, ``relu``, ``leaky_relu``, ``elu``, ``gelu`` (the
-        exact form with the error function), ``silu``, ``softplus``, ``softmax``.
+        One of ``identity``, ``sigmoid``, ``hard_sigmoid``, ``tanh``, ``hard_tanh``, ``softsign``,
+        ``relu``, ``relu6``, ``leaky_relu``, ``elu``, ``selu``, ``celu``, ``gelu`` (the exact form
+        with the error function), ``gelu_tanh`` (its approximation by tanh), ``silu``, ``mish``,
+        ``softplus``, ``softmax``, ``log_softmax``.  docs/activations_and_losses.md has their
+        formulas and sources.
     parameter : float, optional
-        The slope of ``leaky_relu`` for negative net inputs (default 0.01) or the alpha of ``elu``
-        (default 1.0).  The others have none.
+        The slope of ``leaky_relu`` for negative net inputs (default 0.01), the alpha of ``elu``
+        (default 1.0) or of ``celu`` (default 1.0, positive).  The others have none.
 
     Raises
     ------
     TypeError, ValueError
         If the name is unknown, or the parameter is not finite or not for this activation.
-
-    Notes
-    -----
-    ``leaky_relu``: Maas et al. (2013); ``elu``: Clevert et al. (2016); ``gelu``: Hendrycks and
-    Gimpel (2016); ``silu``: Elfwing et al. (2018).
 
     Examples
     --------
@@ -68,8 +78,9 @@ class Activation:
         elif default is None:
             raise ValueError(f"activation {self.name!r} takes no parameter; got {self.parameter!r}")
         else:
-            number = as_number(f"the parameter of activation {self.name!r}", self.parameter)
-            object.__setattr__(self, "parameter", number)
+            what = f"the parameter of activation {self.name!r}"
+            above = 0.0 if self.name == "celu" else -math.inf  # celu divides by it
+            object.__setattr__(self, "parameter", as_number(what, self.parameter, above=above))
 
 
 def as_activation(activation: str | Activation) -> Activation:

@@ -39,6 +39,7 @@ from downslope.optimizers import SGD, Adam
 Calls = list[Callable[[], object]]
 
 HIDDEN = ("identity", "sigmoid", "tanh", "relu")
+KERNELS = ("sgd", "momentum", "nesterov", "adam")
 # Loss -> the output activations that it goes with.
 LOSSES = {"mse": HIDDEN, "cross_entropy": ("softmax",)}
 
@@ -119,12 +120,14 @@ class NumpyNetwork:
         # One column of the identity for each class: gathers labels into one-hot columns.
         self._one_hot = np.eye(self.widths[-1], dtype=self.dtype)
         optimizer = optimizer or SGD()
+        if optimizer.schedule or optimizer.weight_decay or optimizer.kernel not in KERNELS:
+            raise ValueError(f"the baseline does not know {optimizer!r}; give plain SGD or Adam")
         if isinstance(optimizer, Adam):
             self._gradient_scale = 1.0
             self._update_calls = adam_calls(optimizer, self.parameters, self._gradients)
         else:
             # The backward pass multiplies by it together with the mean over the rows: for nothing.
-            self._gradient_scale = optimizer.learning_rate
+            self._gradient_scale = optimizer.hyper[0]
             self._update_calls = sgd_calls(optimizer, self.parameters, self._gradients)
         self._passes: dict[int, _Pass] = {}
 
@@ -481,7 +484,7 @@ def adam_calls(optimizer: Adam, p: np.ndarray, g: np.ndarray) -> Calls:
         # m_hat = m' * mean and sqrt(v_hat) = sqrt(v') * root
         mean = (1 - optimizer.beta_1) / (1 - optimizer.beta_1**step)
         root = math.sqrt((1 - optimizer.beta_2) / (1 - optimizer.beta_2**step))
-        rate[()] = optimizer.learning_rate * mean / root
+        rate[()] = optimizer.hyper[0] * mean / root
         epsilon[()] = optimizer.epsilon / root
 
     return [

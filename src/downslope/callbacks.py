@@ -158,12 +158,7 @@ class EarlyStopping(Callback):
         self._best_parameters: Any = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        if self.monitor.startswith("val_") and not trainer.validates:
-            raise ValueError(
-                f"EarlyStopping monitors {self.monitor!r} but there is no validation data: give "
-                "validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
-            )
-        choose("monitor", self.monitor, trainer.monitored)
+        _check_monitored(self, trainer)
         if self.mode == "auto":
             self._more_is_better = trainer.monitored[self.monitor]
         self._first_epoch = trainer.target_epoch - trainer.epochs + self.warm_up
@@ -204,6 +199,93 @@ class EarlyStopping(Callback):
         if self._best_parameters is not None and not trainer.interrupted:
             trainer.network.parameters[...] = self._best_parameters
         self._best_parameters = None
+
+
+class ReduceLROnPlateau(Callback):
+    """Lower the learning rate when a monitored loss has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : {"val_loss", "loss"}, default "val_loss"
+        What to watch; less is better.
+    factor : float, default 0.1
+        What the learning rate is multiplied by, between 0 and 1.
+    patience : int, default 10
+        So many epochs in a row without improvement lower the rate, as in Keras; 0 is as 1.
+    min_delta : float, default 1e-4
+        The least decrease that counts as an improvement.
+    cooldown : int, default 0
+        So many epochs after a reduction are not counted.
+    min_learning_rate : float, default 0.0
+        It gets no lower.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, if "val_loss" is monitored and there is no validation data, or if the
+        optimiser's learning rate follows a schedule.
+
+    Examples
+    --------
+    >>> import downslope as ds, numpy as np
+    >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+    >>> trainer = ds.Trainer(ds.Network([1, 1], seed=0), optimizer=ds.SGD(0.5))
+    >>> slower = ds.ReduceLROnPlateau("loss", patience=3)
+    >>> history = trainer.fit(x, x, epochs=50, callbacks=[slower])
+    >>> trainer.learning_rate < 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_learning_rate: float = 0.0,
+    ) -> None:
+        self.monitor = choose("monitor", monitor, ("val_loss", "loss"))
+        self.factor = as_number("factor", factor, above=0.0, below=1.0)
+        self.patience = as_count("patience", patience, at_least=0)
+        self.min_delta = as_number("min_delta", min_delta, at_least=0.0)
+        self.cooldown = as_count("cooldown", cooldown, at_least=0)
+        self.min_learning_rate = as_number("min_learning_rate", min_learning_rate, at_least=0.0)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._best, self._waited, self._resting = math.inf, 0, 0
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        _check_monitored(self, trainer)
+        if getattr(trainer.optimizer, "schedule", None) is not None:
+            raise ValueError(
+                "ReduceLROnPlateau contradicts the schedule of the optimizer's learning rate; "
+                "drop one of them"
+            )
+        if not hasattr(trainer.optimizer, "learning_rate"):
+            raise ValueError(f"{trainer.optimizer!r} has no learning rate to lower")
+        self._forget()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best, "waited": self._waited, "resting": self._resting}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._best, self._waited = state["best"], state["waited"]
+        self._resting = state["resting"]
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        value, rested = logs[self.monitor], self._resting == 0
+        self._resting = max(0, self._resting - 1)
+        if value < self._best - self.min_delta:
+            self._best, self._waited = value, 0
+        elif rested:
+            self._waited += 1
+            if self._waited >= self.patience:
+                lower = max(self.factor * trainer.learning_rate, self.min_learning_rate)
+                trainer.learning_rate = min(lower, trainer.learning_rate)
+                self._waited, self._resting = 0, self.cooldown
 
 
 class Checkpoint(Callback):
@@ -556,3 +638,13 @@ def _new_bar(style: str, epoch: int, target: int) -> _RichBar | _TqdmBar | None:
 
 def _missing(package: str) -> ImportError:
     return ImportError(f"this progress bar needs {package}: python -m pip install {package}")
+
+
+def _check_monitored(callback: EarlyStopping | ReduceLROnPlateau, trainer: Trainer) -> None:
+    """Whether there will be what the callback watches."""
+    if callback.monitor.startswith("val_") and not trainer.validates:
+        raise ValueError(
+            f"{type(callback).__name__} monitors {callback.monitor!r} but there is no validation "
+            "data: give validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
+        )
+    choose("monitor", callback.monitor, trainer.monitored)

@@ -146,7 +146,7 @@ def _activate(
     z = np.ascontiguousarray(z)
     y, slope = np.empty_like(z), np.ones_like(z)
     _kernels.run_activation(isa, name, z, alpha, y)
-    if name not in _kernels.ROWWISE:
+    if name not in _kernels.ROWWISE_ACTIVATIONS:
         _kernels.run_derivative(isa, name, z, y, alpha, slope)
     return y, slope
 

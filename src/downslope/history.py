@@ -16,9 +16,9 @@ class History:
     ----------
     loss : list of float
         Training loss of each epoch: the mean over its rows, each as it was met, before the update
-        of its batch.
+        of its batch; with the penalties of the layers, if there are any.
     val_loss : list of float
-        Validation loss at the end of each epoch; empty without validation data.
+        Validation loss at the end of each epoch, without penalties; empty without validation data.
     metrics : dict of str to list of float
         Each metric at the end of each epoch, of the validation data with "val_" before its name.
     seconds : float
@@ -109,7 +109,7 @@ class History:
             )
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the losses over the epochs; needs matplotlib (extra ``cli``).
+        """Draw the losses over the epochs; needs matplotlib (extra ``plots``).
 
         Parameters
         ----------

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from downslope._validate import as_number, choose
 from downslope.activations import RECTIFIERS
 
+#: The distributions, and the scale of those that have one of their own.
+DISTRIBUTIONS = {"uniform": 0.05, "normal": 0.05, "orthogonal": 1.0, "constant": None}
+
 
 @dataclass(frozen=True)
 class Initializer:
@@ -19,59 +22,96 @@ class Initializer:
 
     Parameters
     ----------
-    distribution : {"uniform", "normal", "zeros"}
-        Shape of the distribution; its mean is zero.
-    scale : float, default 0.05
-        Half the width of the uniform distribution, or the standard deviation of the normal one;
-        not used when `fan` is given.
-    fan : {"glorot", "he"}, optional
-        Take the spread from the layer's numbers of inputs and outputs: a variance of
-        ``2 / (inputs + outputs)`` (Glorot and Bengio, 2010) or ``2 / inputs`` (He et al., 2015).
+    distribution : {"uniform", "normal", "orthogonal", "constant"}
+        ``uniform`` and ``normal`` have mean zero.  ``orthogonal``: a random matrix with orthonormal
+        columns, or rows where those are fewer, times `scale`.  ``constant``: all weights are
+        `scale`.
+    scale : float, optional
+        Half the width of the uniform distribution or the standard deviation of the normal one
+        (default 0.05; not used when `fan` is given), the factor of the orthogonal one (default
+        1.0), or the constant.
+    fan : {"glorot", "he", "lecun"}, optional
+        Take the spread of a uniform or normal distribution from the layer's numbers of inputs and
+        outputs: a variance of ``2 / (inputs + outputs)`` (Glorot and Bengio, 2010), ``2 / inputs``
+        (He et al., 2015) or ``1 / inputs`` (LeCun et al., 1998).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name is unknown, a number not finite or negative, or `fan` and `distribution`
+        contradict each other.
+
+    Notes
+    -----
+    ``orthogonal``: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep
+    linear neural networks" (2014).  It is the Q of a QR decomposition of normal numbers with a
+    positive diagonal of R, so that all orthogonal matrices are equally likely (Mezzadri, 2007).
 
     Examples
     --------
-    >>> import downslope as ds
+    >>> import downslope as ds, numpy as np
     >>> layer = ds.Dense(2, weights=ds.Initializer("uniform", scale=0.5))
     >>> bool(abs(ds.Network(3, [layer], seed=0).layers[0].weights).max() <= 0.5)
+    True
+    >>> w = ds.Network([5, 3], weights="orthogonal", dtype="float64", seed=0).layers[0].weights
+    >>> np.allclose(w.T @ w, np.eye(3))
     True
     """
 
     distribution: str
-    scale: float = 0.05
+    scale: float | None = None
     fan: str | None = None
 
     def __post_init__(self) -> None:
-        choose("distribution", self.distribution, ("uniform", "normal", "zeros"))
+        choose("distribution", self.distribution, DISTRIBUTIONS)
         if self.fan is not None:
-            choose("fan", self.fan, ("glorot", "he"))
-        as_number("scale", self.scale, at_least=0.0)
+            choose("fan", self.fan, ("glorot", "he", "lecun"))
+            if self.distribution not in ("uniform", "normal"):
+                raise ValueError(
+                    f"fan={self.fan!r} goes with a uniform or normal distribution; "
+                    f"got {self.distribution!r}"
+                )
+        if self.scale is None:
+            object.__setattr__(self, "scale", DISTRIBUTIONS[self.distribution])
+        least = -math.inf if self.distribution == "constant" else 0.0
+        object.__setattr__(self, "scale", as_number("scale", self.scale, at_least=least))
 
     def standard_deviation(self, inputs: int, outputs: int) -> float:
-        """The standard deviation for a layer of this shape."""
+        """The standard deviation of a uniform or normal distribution for a layer of this shape."""
         if self.fan == "glorot":
             return math.sqrt(2 / (inputs + outputs))
-        if self.fan == "he":
-            return math.sqrt(2 / inputs)
+        if self.fan is not None:
+            return math.sqrt((2 if self.fan == "he" else 1) / inputs)
+        assert self.scale is not None
         return self.scale / math.sqrt(3) if self.distribution == "uniform" else self.scale
 
 
 #: The initialisers that have a name.
 INITIALIZERS = {
-    "zeros": Initializer("zeros"),
+    "zeros": Initializer("constant", 0.0),
     "uniform": Initializer("uniform"),
     "normal": Initializer("normal"),
     "glorot_uniform": Initializer("uniform", fan="glorot"),
     "glorot_normal": Initializer("normal", fan="glorot"),
     "he_uniform": Initializer("uniform", fan="he"),
     "he_normal": Initializer("normal", fan="he"),
+    "lecun_uniform": Initializer("uniform", fan="lecun"),
+    "lecun_normal": Initializer("normal", fan="lecun"),
+    "orthogonal": Initializer("orthogonal"),
 }
 
 
 def as_initializer(weights: str | Initializer, activation: str) -> Initializer:
-    """An initialiser from its name; "auto" is He's for rectifiers, Glorot's for the others."""
+    """An initialiser from its name; "auto" chooses by the activation."""
     if isinstance(weights, Initializer):
         return weights
     if weights == "auto":
-        return INITIALIZERS["he_normal" if activation in RECTIFIERS else "glorot_uniform"]
+        return INITIALIZERS[_automatic(activation)]
     choose("initializer", weights, ["auto", *INITIALIZERS])
     return INITIALIZERS[weights]
+
+
+def _automatic(activation: str) -> str:
+    if activation == "selu":  # normalises itself from a variance of 1 / inputs
+        return "lecun_normal"
+    return "he_normal" if activation in RECTIFIERS else "glorot_uniform"

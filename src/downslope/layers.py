@@ -12,6 +12,16 @@ from downslope._validate import as_count, as_number
 from downslope.activations import Activation, as_activation
 from downslope.initializers import Initializer, as_initializer
 
+#: What a layer says of its training, and what it says by default.
+TRAINING_OPTIONS: dict[str, Any] = {
+    "l1": 0.0,
+    "l2": 0.0,
+    "max_norm": None,
+    "learning_rate": 1.0,
+    "trainable": True,
+    "dropout": 0.0,
+}
+
 
 class Dense:
     """A fully connected layer: ``y = activation(x @ weights + bias)``.
@@ -24,14 +34,25 @@ class Dense:
         See `Activation`.
     weights : str, Initializer or array (inputs, outputs), default "auto"
         Initial weights: a name (``zeros``, ``uniform``, ``normal``, ``glorot_uniform``,
-        ``glorot_normal``, ``he_uniform``, ``he_normal``), an `Initializer`, or the values.
-        ``"auto"`` is ``he_normal`` for relu and its kin, ``glorot_uniform`` for the others.
+        ``glorot_normal``, ``he_uniform``, ``he_normal``, ``lecun_uniform``, ``lecun_normal``,
+        ``orthogonal``), an `Initializer`, or the values.  ``"auto"`` is ``he_normal`` for relu and
+        its kin, ``lecun_normal`` for selu, ``glorot_uniform`` for the others.
     bias : float or array (outputs,), default 0.0
         Initial bias; a number when it is shared.
     use_bias : bool, default True
         Whether there is a bias at all.
     shared_bias : bool, default False
         One number for all units of the layer instead of one for each.
+    l1, l2 : float, default 0.0
+        Penalties on the weights (not on the bias): ``l1 * sum(abs(weights))`` and ``l2 *
+        sum(weights**2)`` are added to the training loss of each step, as in Keras.
+    max_norm : float, optional
+        Largest Euclidean norm of the incoming weights of a unit, a column of ``weights``; scaled
+        down to it after each update (Srebro and Shraibman, 2005).
+    learning_rate : float, default 1.0
+        Factor of the optimiser's learning rate for this layer.
+    trainable : bool, default True
+        Whether training changes the layer.
     dropout : float, default 0.0
         In training, the share of the layer's outputs that is set to zero, at least 0 and below 1,
         in steps of 2**-16.  The others are divided by what is left (inverted dropout), so that
@@ -64,11 +85,21 @@ class Dense:
         bias: ArrayLike = 0.0,
         use_bias: bool = True,
         shared_bias: bool = False,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        learning_rate: float = 1.0,
+        trainable: bool = True,
         dropout: float = 0.0,
     ) -> None:
         self.units = as_count("units", units)
         self.activation = as_activation(activation)
         self.use_bias, self.shared_bias = bool(use_bias), bool(shared_bias)
+        self.l1 = as_number("l1", l1, at_least=0.0)
+        self.l2 = as_number("l2", l2, at_least=0.0)
+        self.max_norm = None if max_norm is None else as_number("max_norm", max_norm, above=0.0)
+        self.learning_rate = as_number("learning_rate", learning_rate, above=0.0)
+        self.trainable = bool(trainable)
         self.dropout = as_number("dropout", dropout, at_least=0.0, below=1.0)
         self.weights: Initializer | NDArray[np.float64]
         if isinstance(weights, str | Initializer):
@@ -92,7 +123,9 @@ class Dense:
     def __repr__(self) -> str:
         extra = "" if self.use_bias else ", use_bias=False"
         extra += ", shared_bias=True" if self.shared_bias else ""
-        extra += f", dropout={self.dropout:g}" if self.dropout else ""
+        for name, default in TRAINING_OPTIONS.items():
+            value = getattr(self, name)
+            extra += "" if value == default else f", {name}={value!r}"
         return f"Dense({self.units}, {self.activation.name!r}{extra})"
 
 

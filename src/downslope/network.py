@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _kernels, _plan, _threads
+from downslope import _engine, _kernels, _own_loss, _plan, _threads
 from downslope._exclusive import Exclusive
 from downslope._memory import aligned_zeros
-from downslope._validate import as_count, as_float_type, as_number, as_rows, as_targets, as_weights
+from downslope._own_loss import LossFunction, Rows
+from downslope._validate import (
+    LOOK_SIZE,
+    as_any_targets,
+    as_count,
+    as_float_type,
+    as_number,
+    as_rows,
+    as_seed,
+    as_targets,
+    as_weights,
+)
 from downslope.activations import Activation
 from downslope.initializers import Initializer
-from downslope.layers import Dense, Layer
+from downslope.layers import TRAINING_OPTIONS, Dense, Layer
 from downslope.losses import Loss, as_loss
 
 if TYPE_CHECKING:
     from downslope.callbacks import Callback
     from downslope.diagnosis import Diagnosis
     from downslope.history import History
-    from downslope.optimizers import Optimizer
+    from downslope.optimizers import LBFGS, Optimizer
 
 # Rows that go through the layers together in `predict`.
 _PREDICT_ROWS = 512
@@ -132,12 +142,10 @@ class Network:
             )
         _check_weight_shapes(inputs, dense)
         if dense[-1].dropout:
-            raise ValueError(
-                "dropout of the last layer would drop outputs; give it to those before"
-            )
+            raise ValueError("dropout of the last layer drops outputs; give it to those before")
         self.input_dropout = as_number("input_dropout", input_dropout, at_least=0.0, below=1.0)
         self.input_noise = as_number("input_noise", input_noise, at_least=0.0)
-        self._build(inputs, dense, as_float_type(dtype), _as_seed(seed))
+        self._build(inputs, dense, as_float_type(dtype), as_seed(seed))
         with np.errstate(over="ignore"):  # what overflows is found by the check that follows
             _plan.initialize(self.layers, dense, self.seed)
         if not np.isfinite(self._parameters).all():
@@ -326,7 +334,7 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss = "mse",
+        loss: str | Loss | LossFunction = "mse",
         sample_weight: ArrayLike | None = None,
         threads: int | None = None,
     ) -> float:
@@ -336,7 +344,7 @@ class Network:
         ----------
         X : array (rows, inputs)
         y : array (rows, outputs), or (rows,) for one output or for class labels
-        loss : str, default "mse"
+        loss : str, Loss or function, default "mse"
             See `fit`.
         sample_weight : array (rows,), optional
             The result is ``sum(weight * loss) / rows``.
@@ -368,8 +376,8 @@ class Network:
         X: Any,
         y: ArrayLike | None = None,
         *,
-        loss: str | Loss = "mse",
-        optimizer: str | Optimizer = "sgd",
+        loss: str | Loss | LossFunction = "mse",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         epochs: int = 1,
         batch_size: int | None = 32,
         shuffle: bool = True,
@@ -390,10 +398,17 @@ class Network:
         ----------
         X : array (rows, inputs), or iterable of batches (X, y)
         y : array (rows, outputs), or (rows,) for one output or for class labels
-        loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}
-            Default "mse".  ``binary_cross_entropy`` needs ``output="sigmoid"``; ``cross_entropy``
-            needs ``output="softmax"`` and takes labels (rows,) or probabilities (rows, outputs).
-        optimizer : str, SGD or Adam, default "sgd"
+        loss : str, Loss or function, default "mse"
+            A name, as in `Loss`, which also takes parameters.  ``binary_cross_entropy`` needs
+            ``output="sigmoid"``; ``cross_entropy`` needs ``output="softmax"`` and takes labels
+            (rows,) or probabilities (rows, outputs).  Or a function of the outputs (rows, outputs)
+            and the targets of a batch that returns a tuple: the losses (rows,) or their mean, and
+            the gradient (rows, outputs) of the mean by the outputs.  The targets reach it as they
+            are, whatever they mean.  A function is called once per batch, on a slower path.
+        optimizer : str, Optimizer or LBFGS, default "sgd"
+            ``"sgd"``, ``"adam"``, ``"adamw"``, ``"nadam"``, ``"radam"``, ``"adagrad"``,
+            ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its
+            defaults, or an object such as ``downslope.Adam(1e-3)``.
         epochs, batch_size, shuffle, sampling, sample_weight, class_weight, metrics, \
 validation_data, validation_split, callbacks, on_divergence, threads, verbose
             See `Trainer.fit`.
@@ -527,7 +542,7 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
                     "parameter": layer.activation.parameter,
                     "use_bias": layer.use_bias,
                     "shared_bias": layer.shared_bias,
-                    "dropout": layer.dropout,
+                    **{name: getattr(layer, name) for name in TRAINING_OPTIONS},
                 }
                 for layer in self._dense
             ],
@@ -535,43 +550,66 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
 
     # ---- For the trainer ----
 
-    def checked_loss(self, loss: str | Loss) -> Loss:
-        """The loss, if it goes with this network's last activation."""
+    @property
+    def is_noisy(self) -> bool:
+        """Whether its training has dropout or input noise."""
+        dropped = any(layer.dropout for layer in self._dense)
+        return bool(dropped or self.input_dropout or self.input_noise)
+
+    def checked_loss(self, loss: str | Loss | LossFunction) -> Loss | LossFunction:
+        """The loss, if it goes with this network's outputs."""
+        if callable(loss):
+            return loss
         chosen = as_loss(loss)
-        last = self.layers[-1].activation.name
-        if chosen.output is not None and last != chosen.output:
+        kind, last = chosen.kind, self.layers[-1].activation.name
+        if kind.outputs and last not in kind.outputs:
             raise ValueError(
-                f"loss {chosen.name!r} needs a network with output={chosen.output!r}; "
-                f"this one has {last!r}"
+                f"loss {chosen.name!r} needs a network with "
+                f"output={' or '.join(map(repr, kind.outputs))}; this one has {last!r}"
             )
+        if self.outputs % kind.outputs_per_target:
+            raise ValueError(
+                f"loss {chosen.name!r} needs {kind.outputs_per_target} outputs for each target; "
+                f"this network has {self.outputs}"
+            )
+        chosen.kernel_parameters(self.outputs)
         return chosen
 
     def dataset(
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: Loss,
+        loss: Loss | LossFunction,
         sample_weight: ArrayLike | None,
         suffix: str = "",
-    ) -> _engine.Dataset:
-        """Checked rows, targets and weights, as the engine takes them."""
+    ) -> _engine.Dataset | Rows:
+        """Checked rows, targets and weights, as the engine takes them; or a function."""
+        takes_any = isinstance(loss, Loss) and loss.kind.takes_any
+        if takes_any and sample_weight is None and _are_plain(X, y, self.dtype):
+            ready = _engine.ready_dataset(self._engine_plan, X, y)
+            if ready is not None:
+                return ready  # the usual case of a single step, quickly
         x = _some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
-        return _engine.Dataset(
-            self._engine_plan,
-            x,
-            as_targets("y" + suffix, y, len(x), self.outputs, loss, self.dtype),
-            as_weights(sample_weight, len(x), self.dtype),
-        )
+        weight = as_weights(sample_weight, len(x), self.dtype)
+        if not isinstance(loss, Loss):
+            return Rows(loss, x, as_any_targets("y" + suffix, y, len(x)), weight)
+        targets = as_targets("y" + suffix, y, len(x), self.outputs, loss, self.dtype)
+        return _engine.Dataset(self._engine_plan, x, targets, weight)
 
-    def mean_loss(self, data: _engine.Dataset, loss: Loss, threads: int) -> float:
-        """The mean loss over the rows of a data set."""
+    def mean_loss(
+        self, data: _engine.Dataset | Rows, loss: Loss | LossFunction, threads: int
+    ) -> float:
+        """The mean loss over the rows of a data set that `dataset` made for this loss."""
+        if isinstance(data, Rows):
+            return _own_loss.mean_loss(self, data, threads)
+        assert isinstance(loss, Loss)
         workspace = self._take_workspace()
         try:
             total = _engine.evaluate(
                 self._engine_plan,
                 self._parameters,
                 data,
-                loss_code(loss, data),
+                _plan.make_losses(loss, self.outputs)[data.has_labels],
                 workspace,
                 threads,
             )
@@ -614,7 +652,7 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
             raise ValueError("out is read-only; give an array that can be written to")
         if not out.flags.c_contiguous or not out.flags.aligned:
             raise ValueError("out must be C-contiguous; give numpy.empty(shape, dtype)")
-        if np.may_share_memory(out, x) or np.may_share_memory(out, self._parameters):
+        if _kernels.overlap(out, x) or _kernels.overlap(out, self._parameters):
             raise ValueError("out overlaps X or the network's parameters; give memory of its own")
         return out
 
@@ -713,11 +751,6 @@ def from_file(
     return network
 
 
-def loss_code(loss: Loss, data: _engine.Dataset) -> int:
-    """The kernel of a loss for the targets of a data set: dense ones or labels."""
-    return _kernels.LOSSES[(data.has_labels and loss.label_kernel) or loss.name]
-
-
 def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
     """The network of a file.  Sizes are believed only where there are tensors of that size."""
     if description["format"] != 1:
@@ -731,7 +764,7 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
             weights="zeros",
             use_bias=layer["use_bias"],
             shared_bias=layer["shared_bias"],
-            dropout=layer.get("dropout", 0.0),
+            **{name: layer.get(name, default) for name, default in TRAINING_OPTIONS.items()},
         )
         for layer in description["layers"]
     ]
@@ -853,13 +886,13 @@ def _check_weight_shapes(inputs: int, layers: Sequence[Dense]) -> None:
         inputs = layer.units
 
 
-def _as_seed(seed: Any) -> int:
-    if seed is None:
-        return secrets.randbits(64)
-    value = as_count("seed", seed, at_least=0)
-    if value >= 1 << 64:
-        raise ValueError(f"seed must be below 2**64; got {seed!r}")
-    return value
+def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:
+    """Whether both are small enough arrays of the float type, to be looked at in one go."""
+    return (
+        type(X) is type(y) is np.ndarray
+        and X.dtype is y.dtype is dtype
+        and X.size + y.size <= LOOK_SIZE
+    )
 
 
 def _some_rows(name: str, array: NDArray[Any]) -> NDArray[Any]:

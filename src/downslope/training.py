@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _engine, _kernels, _plan, _threads
+from downslope import _engine, _kernels, _lbfgs, _own_loss, _plan, _threads
 from downslope._memory import aligned_zeros
+from downslope._own_loss import LossFunction, Rows
 from downslope._sampling import SAMPLINGS, Order, with_class_weight
 from downslope._validate import as_count, as_number, choose
-from downslope.callbacks import Callback, Progress
+from downslope.callbacks import Callback, Checkpoint, Progress
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
 from downslope.losses import Loss
 from downslope.metrics import Metric, as_metrics
-from downslope.network import Network, loss_code
-from downslope.optimizers import Optimizer, as_optimizer
+from downslope.network import Network
+from downslope.optimizers import LBFGS, SGD, Optimizer, as_optimizer
 
 DIVERGENCES = ("raise", "warn")
 
@@ -78,11 +79,17 @@ class _Run:
 class _Source:
     """What a run trains on: rows of a data set in an order, or batches as they come."""
 
-    data: _engine.Dataset | None
+    data: _engine.Dataset | Rows | None
     rows: NDArray[np.int64] | None = None
     order: Order | None = None
     batches: Iterable[Any] = ()
     class_weight: Any = None
+
+    def take(self) -> _Source:
+        """The rows alone, copied."""
+        assert self.data is not None
+        assert self.rows is not None
+        return _Source(self.data.take(self.rows))
 
 
 class Trainer:
@@ -92,9 +99,9 @@ class Trainer:
     ----------
     network : Network
         Trained in place.
-    loss : {"mse", "half_squared_error", "binary_cross_entropy", "cross_entropy"}, default "mse"
-        See `fit`.
-    optimizer : str, SGD or Adam, default "sgd"
+    loss : str, Loss or function, default "mse"
+        See `Network.fit`.
+    optimizer : str, Optimizer or LBFGS, default "sgd"
     threads : int, optional
         At most so many; see `set_num_threads`.
 
@@ -107,10 +114,10 @@ class Trainer:
     steps : int
         Updates made.
     learning_rate : float
-        Of the steps to come; can be set.
+        Of the steps to come; can be set, unless the optimiser has a schedule.
     state : array (states, parameters)
         The optimiser's state (velocity; means of the gradient and of its square), in the order of
-        ``network.parameters``.
+        ``network.parameters``; the last row is the parameters' moving average, if one is kept.
     history : History or None
         Of the last `fit`, also when it ended with an error.
     metrics : list of Metric
@@ -141,8 +148,8 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        loss: str | Loss = "mse",
-        optimizer: str | Optimizer = "sgd",
+        loss: str | Loss | LossFunction = "mse",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         *,
         threads: int | None = None,
     ) -> None:
@@ -150,6 +157,13 @@ class Trainer:
             raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
         self.network = network
         self.loss = network.checked_loss(loss)
+        if isinstance(self.loss, Loss):
+            self._losses = _plan.make_losses(self.loss, network.outputs)
+        elif network.is_noisy:
+            raise ValueError(
+                "a loss that is a function goes without the engine's steps, which draw dropout and "
+                "input noise: drop these, or take a loss by its name"
+            )
         self.optimizer = as_optimizer(optimizer)
         self.threads = threads if threads is None else as_count("threads", threads)
         self.epoch = self.target_epoch = 0
@@ -162,18 +176,9 @@ class Trainer:
         self._with_state: list[Callback] = []
         # From `resume` to the `fit` that goes on: the run, and the states of its callbacks.
         self._resumed: tuple[_Run, list[CallbackState]] | None = None
-        kernel = self.optimizer.kernel
-        self.state = aligned_zeros(
-            (_kernels.OPTIMIZER_STATES[kernel], network.parameters.size), network.dtype
-        )
-        self._descent = _engine.Descent(
-            network._engine_plan,
-            network.parameters,
-            self.state,
-            _kernels.OPTIMIZERS[kernel],
-            self.optimizer.hyper,
-            network.seed,
-        )
+        # L-BFGS needs the gradients alone
+        self._rule = SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
+        self.state, self._descent = _make_descent(network, self._rule)
 
     @property
     def steps(self) -> int:
@@ -185,6 +190,12 @@ class Trainer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
+        self._refuse_lbfgs("a learning rate")
+        if self._rule.schedule is not None:
+            raise ValueError(
+                "the optimizer's learning rate follows a schedule and can not be set besides; give "
+                "the optimizer a number"
+            )
         self._descent.learning_rate = as_number("learning_rate", value, at_least=0.0)
 
     @property
@@ -210,7 +221,7 @@ class Trainer:
         Returns
         -------
         float
-            The mean loss of the batch before the update.
+            The mean loss of the batch before the update, with the layers' penalties.
 
         Raises
         ------
@@ -222,15 +233,20 @@ class Trainer:
             If the loss or the new parameters are not finite; the parameters are the last finite
             ones.
         """
+        self._refuse_lbfgs("step()")
         data = self.network.dataset(X, y, self.loss, sample_weight)
-        with self.network.exclusive:
-            total, _ = self._train(data, None, data.rows, _threads.resolve(self.threads))
+        threads = _threads.resolve(self.threads)
+        self.network.exclusive.claim()
+        try:
+            total, _ = self._train(data, None, data.rows, threads)
+        finally:
+            self.network.exclusive.release()
         return total / data.rows
 
     def compute_gradients(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
     ) -> float:
-        """The gradients of the mean loss of a batch, without an update.
+        """The gradients of the mean loss of a batch and the layers' penalties, without an update.
 
         They are in ``network.gradients``, where they can be changed before `update`.
 
@@ -243,7 +259,7 @@ class Trainer:
         Returns
         -------
         float
-            The mean loss of the batch.
+            The mean loss of the batch, with the penalties.
 
         Raises
         ------
@@ -268,16 +284,14 @@ class Trainer:
         array([2., 2.], dtype=float32)
         """
         data = self.network.dataset(X, y, self.loss, sample_weight)
+        threads = _threads.resolve(self.threads)
         with self.network.exclusive:
-            self._descent.keep_gradients(self.network.gradients)
-            status, total = self._descent.compute_gradients(
-                data, loss_code(self.loss, data), _threads.resolve(self.threads)
-            )
-        self._check(status)
-        return total / data.rows
+            return self._gradients_of(data, threads)
 
     def update(self) -> None:
         """One step of the optimiser with ``network.gradients`` as they stand.
+
+        If the optimiser clips, they are clipped in place.
 
         Raises
         ------
@@ -286,7 +300,10 @@ class Trainer:
         FloatingPointError
             If a new parameter is not finite; it is left as it was.
         """
+        self._refuse_lbfgs("update()")
         with self.network.exclusive:
+            if self._rule.schedule is not None:
+                self._descent.learning_rate = self._rule.schedule.rates(self.steps, 1)[0]
             self._descent.keep_gradients(self.network.gradients)
             self._check(self._descent.update())
 
@@ -331,8 +348,10 @@ class Trainer:
         >>> losses[-1] < losses[0]
         True
         """
+        self._refuse_lbfgs("partial_fit()")
         data = self.network.dataset(X, y, self.loss, sample_weight)
         batch = data.rows if batch_size is None else as_count("batch_size", batch_size)
+        batch *= self._rule.gradient_accumulation_steps
         threads = _threads.resolve(self.threads if threads is None else threads)
         with self.network.exclusive:
             total, _ = self._train(data, None, min(batch, data.rows), threads)
@@ -533,6 +552,8 @@ class Trainer:
         choose("on_divergence", on_divergence, DIVERGENCES)
         threads = _threads.resolve(self.threads if threads is None else threads)
         watchers = [*_checked_callbacks(callbacks), *([Progress()] if verbose else [])]
+        if isinstance(self.optimizer, LBFGS):
+            _check_for_lbfgs(self.network, watchers, in_batches=y is None)
         if y is None:
             _check_batches(X, epochs, sample_weight, sampling, class_weight, validation_split)
             source = _Source(None, batches=X, class_weight=class_weight)
@@ -548,7 +569,8 @@ class Trainer:
                 data.with_weight(None) if sampling == "weighted" else data, rows, order
             )
             count = data.rows if rows is None else len(rows)
-            batch = count if batch_size is None else min(as_count("batch_size", batch_size), count)
+            batch = count if batch_size is None else as_count("batch_size", batch_size)
+            batch = min(batch * self._rule.gradient_accumulation_steps, count)
             labels = data.has_labels
         self.metrics = as_metrics(metrics, labels)
         held_out = 0 if validation is None else validation.rows
@@ -566,7 +588,13 @@ class Trainer:
                     run.stopped |= bool(callback.on_fit_begin(self))
                     begun.append(callback)
                 self._load_callbacks()
-                self._run_epochs(run, source, validation, threads, watchers)
+                if isinstance(self.optimizer, LBFGS):
+                    taken = source if source.rows is None else source.take()
+                    self._run_lbfgs(self.optimizer, run, taken, validation, threads, watchers)
+                else:
+                    self._run_epochs(run, source, validation, threads, watchers)
+                if self._descent.average is not None:
+                    self.network.parameters[...] = self._descent.average
                 self.interrupted = False
             except _Divergence as error:
                 if on_divergence == "raise":
@@ -605,7 +633,7 @@ class Trainer:
         self,
         run: _Run,
         source: _Source,
-        validation: _engine.Dataset | None,
+        validation: _engine.Dataset | Rows | None,
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
@@ -621,23 +649,39 @@ class Trainer:
                 run.stopped = self._run_batches(run, source, threads, callbacks)
             if run.met == 0:
                 return
-            begin = time.perf_counter()
-            logs = self._logs(run, source, validation, threads)
-            run.seconds += time.perf_counter() - begin
-            run.end_epoch(logs)
-            self.epoch += 1
-            run.stopped |= _any_stops(
-                callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks
-            )
-            if run.stopped:
-                self.target_epoch = self.epoch
-            run.stopped |= _any_stops(callback.on_pause(self) for callback in callbacks)
+            self._end_epoch(run, run.total / run.met, source, validation, threads, callbacks)
+
+    def _end_epoch(
+        self,
+        run: _Run,
+        loss: float,
+        source: _Source,
+        validation: _engine.Dataset | Rows | None,
+        threads: int,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        """Validate, note and report an epoch with this mean loss."""
+        begin = time.perf_counter()
+        logs = self._logs(loss, source, validation, threads)
+        run.seconds += time.perf_counter() - begin
+        run.end_epoch(logs)
+        self.epoch += 1
+        run.stopped |= _any_stops(
+            callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks
+        )
+        if run.stopped:
+            self.target_epoch = self.epoch
+        run.stopped |= _any_stops(callback.on_pause(self) for callback in callbacks)
 
     def _logs(
-        self, run: _Run, source: _Source, validation: _engine.Dataset | None, threads: int
+        self,
+        loss: float,
+        source: _Source,
+        validation: _engine.Dataset | Rows | None,
+        threads: int,
     ) -> dict[str, float]:
-        """Losses and metrics at the end of an epoch."""
-        logs = {"loss": run.total / run.met}
+        """Losses and metrics at the end of an epoch with this mean loss."""
+        logs = {"loss": loss}
         if validation is not None:
             logs["val_loss"] = self.network.mean_loss(validation, self.loss, threads)
         if self.metrics and source.data is not None:
@@ -647,7 +691,11 @@ class Trainer:
         return logs
 
     def _measure(
-        self, data: _engine.Dataset, rows: NDArray[np.int64] | None, prefix: str, threads: int
+        self,
+        data: _engine.Dataset | Rows,
+        rows: NDArray[np.int64] | None,
+        prefix: str,
+        threads: int,
     ) -> dict[str, float]:
         """The metrics on some rows of a data set; None: all."""
         x, targets, _ = data.arrays
@@ -655,6 +703,46 @@ class Trainer:
         if rows is not None:
             targets, outputs = targets[rows], outputs[rows]
         return {f"{prefix}{metric.name}": metric(targets, outputs) for metric in self.metrics}
+
+    def _run_lbfgs(
+        self,
+        optimizer: LBFGS,
+        run: _Run,
+        source: _Source,
+        validation: _engine.Dataset | Rows | None,
+        threads: int,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        """Iterations on all rows of a data set; each is an epoch."""
+        data = source.data
+        assert data is not None
+
+        def begin_epoch() -> float:
+            run.stopped |= _any_stops(
+                callback.on_epoch_begin(self, self.epoch) for callback in callbacks
+            )
+            return time.perf_counter()
+
+        begin = begin_epoch()
+        if run.stopped:
+            return
+
+        def loss_and_gradient() -> tuple[float, NDArray[Any]]:
+            return self._gradients_of(data, threads), self.network.gradients
+
+        def after_iteration(loss: float) -> bool:
+            nonlocal begin
+            run.seconds = time.perf_counter() - begin
+            self._descent.steps += 1
+            self._end_epoch(run, loss, source, validation, threads, callbacks)
+            if self.epoch < self.target_epoch:
+                begin = begin_epoch()
+            return run.stopped
+
+        iterations = self.target_epoch - self.epoch
+        _lbfgs.run(
+            optimizer, self.network.parameters, loss_and_gradient, iterations, after_iteration
+        )
 
     def _run_batches(
         self, run: _Run, source: _Source, threads: int, callbacks: Sequence[Callback]
@@ -722,14 +810,14 @@ class Trainer:
         logs = {"loss": loss}
         return _any_stops(callback.on_batch_end(self, run.batch - 1, logs) for callback in watchers)
 
-    def _weighted(self, data: _engine.Dataset, class_weight: Any) -> _engine.Dataset:
+    def _weighted(self, data: _engine.Dataset | Rows, class_weight: Any) -> _engine.Dataset | Rows:
         if class_weight is None:
             return data
         return with_class_weight(data, class_weight, self.loss, self.network.outputs)
 
     def _train(
         self,
-        data: _engine.Dataset,
+        data: _engine.Dataset | Rows,
         order: NDArray[np.int64] | None,
         batch_size: int,
         threads: int,
@@ -739,13 +827,63 @@ class Trainer:
     ) -> tuple[float, int]:
         """Steps from batch number `batch` of the order on, for so many seconds; the sum of the
         rows' losses, on top of `total`, and the batch to go on with."""
+        if isinstance(data, Rows):
+            return self._train_own(data, order, batch_size, threads, batch, total, seconds)
+        rates = None
+        if self._rule.schedule is not None:
+            count = data.rows if order is None else len(order)
+            rates = self._rule.schedule.rates(self.steps, -(-count // batch_size) - batch)
         if self._descent.needs_gradients(batch_size):
             self._descent.keep_gradients(self.network.gradients)
+        loss = self._losses[data.has_labels]
         status, total, batch = self._descent.train(
-            data, loss_code(self.loss, data), order, batch_size, threads, batch, total, seconds
+            data, loss, order, batch_size, threads, batch, total, seconds, rates
         )
         self._check(status)
         return total, batch
+
+    def _train_own(
+        self,
+        data: Rows,
+        order: NDArray[np.int64] | None,
+        batch_size: int,
+        threads: int,
+        batch: int,
+        total: float,
+        seconds: float,
+    ) -> tuple[float, int]:
+        """The same for a loss that is a function."""
+        order = np.arange(data.rows) if order is None else order
+        deadline = time.monotonic() + seconds
+        while batch * batch_size < len(order):
+            rows = data.take(order[batch * batch_size : (batch + 1) * batch_size])
+            total += rows.rows * self._gradients_of(rows, threads)
+            self.update()
+            batch += 1
+            if time.monotonic() >= deadline:
+                break
+        return total, batch
+
+    def _gradients_of(self, data: _engine.Dataset | Rows, threads: int) -> float:
+        """The mean loss over a data set; its gradients are in ``network.gradients``."""
+        if isinstance(data, Rows):
+            loss = _own_loss.compute_gradients(self.network, data, threads)
+            if not np.isfinite(loss):
+                self._check(_engine.STATUS_LOSS_NOT_FINITE)
+            return loss
+        self._descent.keep_gradients(self.network.gradients)
+        status, total = self._descent.compute_gradients(
+            data, self._losses[data.has_labels], threads
+        )
+        self._check(status)
+        return total / data.rows
+
+    def _refuse_lbfgs(self, what: str) -> None:
+        if isinstance(self.optimizer, LBFGS):
+            raise TypeError(
+                f"LBFGS has no use for {what}: it works on whole runs; call fit, or take another "
+                "optimizer"
+            )
 
     def _check(self, status: int) -> None:
         """Raise what a run that ended early has to say."""
@@ -764,10 +902,10 @@ class Trainer:
 
     def _split(
         self,
-        data: _engine.Dataset,
+        data: _engine.Dataset | Rows,
         validation_data: tuple[Any, ...] | None,
         validation_split: float,
-    ) -> tuple[NDArray[np.int64] | None, _engine.Dataset | None]:
+    ) -> tuple[NDArray[np.int64] | None, _engine.Dataset | Rows | None]:
         """The rows to train on (None: all) and the data to validate on (None: none)."""
         fraction = as_number("validation_split", validation_split, at_least=0.0, below=1.0)
         if validation_data is not None:
@@ -788,7 +926,7 @@ class Trainer:
         _kernels.random_permutation(self.network.seed, _plan.STREAM_SPLIT, order)
         return np.sort(order[held_out:]), data.take(np.sort(order[:held_out]))
 
-    def _validation(self, validation_data: tuple[Any, ...]) -> _engine.Dataset:
+    def _validation(self, validation_data: tuple[Any, ...]) -> _engine.Dataset | Rows:
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
             raise TypeError(
                 "validation_data must be (X, y) or (X, y, sample_weight); "
@@ -824,8 +962,8 @@ def _check_batches(
     """Refuse what is no source of batches, or what does not go with one."""
     if hasattr(batches, "shape") or not isinstance(batches, Iterable):
         raise TypeError(
-            "fit needs y, or instead of X an iterable of batches (X, y); "
-            f"got {type(batches).__name__} without y"
+            "y must hold real numbers, or X be an iterable of batches (X, y); "
+            f"got X of type {type(batches).__name__} without y"
         )
     if isinstance(batches, Iterator) and epochs > 1:
         raise ValueError(
@@ -858,6 +996,53 @@ def _compare(checkpoint: dict[str, Any], given: dict[str, Any]) -> None:
                 f"the checkpoint was written with {name}={expected!r}, and here it is "
                 f"{given[name]!r}: give what the interrupted run had, or begin without resume()"
             )
+
+
+def _check_for_lbfgs(network: Network, callbacks: Sequence[Callback], *, in_batches: bool) -> None:
+    """Before a run: SciPy is there, and nothing is asked for that L-BFGS does not do."""
+    _lbfgs.scipy_minimize()
+    if in_batches:
+        raise ValueError("LBFGS needs all rows at once: give X and y, or another optimizer")
+    if network.is_noisy:
+        raise ValueError(
+            "LBFGS needs the same loss at each look: drop the dropout and the input noise, or take "
+            "another optimizer"
+        )
+    for index, layer in enumerate(network._dense):
+        if layer.max_norm is not None or layer.learning_rate != 1:
+            raise ValueError(
+                f"LBFGS heeds neither max_norm nor learning_rate of a layer; layer {index} has "
+                "one: drop it, or take another optimizer"
+            )
+    if any(isinstance(callback, Checkpoint) for callback in callbacks):
+        raise ValueError(
+            "a run of LBFGS can not be resumed: drop the Checkpoint, or take another optimizer"
+        )
+
+
+def _make_descent(network: Network, optimizer: Optimizer) -> tuple[NDArray[Any], _engine.Descent]:
+    """The optimiser's state (states, parameters), and the engine's descent with it."""
+    kernel, momentum = optimizer.kernel, optimizer.ema_momentum
+    states = _kernels.OPTIMIZER_STATES[kernel]
+    state = aligned_zeros((states + (momentum is not None), network.parameters.size), network.dtype)
+    for row, value in zip(state, optimizer.initial_state, strict=False):
+        row[...] = value
+    descent = _engine.Descent(
+        network._engine_plan,
+        network.parameters,
+        state,
+        _kernels.OPTIMIZERS[kernel],
+        optimizer.hyper,
+        network.seed,
+    )
+    descent.weight_decay = optimizer.weight_decay
+    if optimizer.clip_value is not None:
+        descent.clip_value = optimizer.clip_value
+    if optimizer.clip_norm is not None:
+        descent.clip_norm = optimizer.clip_norm
+    if momentum is not None:
+        descent.keep_average(state[states], momentum, optimizer.ema_overwrite_frequency or 0)
+    return state, descent
 
 
 def _checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:

@@ -10,6 +10,7 @@ Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ _NEEDS = {
     "demo": ("rich", "matplotlib"),
     "train": ("rich", "pandas"),
     "predict": ("rich", "pandas"),
+    "explain": (),
+    "bench": ("rich",),
     "info": ("rich",),
 }
 
@@ -85,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         (_add_demo, "demo", "train a classifier of handwritten digits, against NumPy's time"),
         (_add_train, "train", "train a network on a CSV table"),
         (_add_predict, "predict", "predict a column of a CSV table with a trained network"),
+        (_add_explain, "explain", "show one step of training, number by number"),
+        (_add_bench, "bench", "time training on this machine beside NumPy, in about two minutes"),
         (_add_info, "info", "show this installation, or what a model file holds"),
     ):
         add(
@@ -157,6 +162,35 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights", type=Path, help="file saved by Network.save, else the worked example"
+    )
+    parser.add_argument("--input", type=_numbers, help="the row, such as 0.95,0.06")
+    parser.add_argument("--target", type=_numbers, help="such as 0.05,0.82, or a class label")
+    parser.add_argument("--loss", help="else by the output: cross_entropy or half_squared_error")
+    parser.add_argument("--learning-rate", type=_above_zero, default=0.01, help="size of a step")
+    parser.add_argument(
+        "--symbols", choices=("numbered", "indexed"), help="w5 or W2[1,1]; else by the size"
+    )
+    parser.add_argument("--digits", type=_positive, default=7, help="significant ones")
+    parser.add_argument("--html", type=Path, help="write a page to step through instead")
+    parser.add_argument(
+        "--epochs", type=_positive, default=100, help="steps with this row, for the page's slider"
+    )
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--phases", action="store_true", help="show where the time of a step goes instead"
+    )
+    parser.add_argument(
+        "--cases", type=_cases, default="ABCRDEFGHSO", help="letters of the networks to time"
+    )
+    parser.add_argument("--threads", type=_positive, default=1, help="for downslope and for NumPy")
+    parser.add_argument("--seconds", type=_above_zero, default=100, help="for all networks, about")
+
+
 def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, nargs="?", help="file saved by downslope")
 
@@ -182,6 +216,13 @@ def _parse_widths(text: str) -> list[int]:
     return [] if text == "none" else [int(width) for width in text.split(",")]
 
 
+def _parse_numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
+_cases = _checked(
+    str, lambda names: bool(names) and set(names) <= set("ABCRDEFGHSO"), "letters of ABCRDEFGHSO"
+)
 _positive = _checked(int, lambda value: value > 0, "a whole number above zero")
 _natural = _checked(int, lambda value: 0 <= value < 2**64, "a whole number from zero")
 _above_zero = _checked(float, lambda value: 0 < value < float("inf"), "a number above zero")
@@ -190,4 +231,9 @@ _widths = _checked(
     _parse_widths,
     lambda widths: all(width > 0 for width in widths),
     "widths separated by commas, such as 64,32, or none",
+)
+_numbers = _checked(
+    _parse_numbers,
+    lambda numbers: all(math.isfinite(number) for number in numbers),
+    "numbers separated by commas, such as 0.95,0.06",
 )

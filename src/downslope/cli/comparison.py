@@ -92,7 +92,7 @@ def compare_with_numpy(
     ArithmeticError
         If the two do not learn the same from the same batches.
     """
-    with _blas_threads(threads):
+    with blas_threads(threads):
         error = _disagreement(recipe, training, seed)
         if not error <= TOLERANCE:
             raise ArithmeticError(
@@ -112,13 +112,13 @@ def compare_with_numpy(
     _report(pairs, test, samples=epochs * len(training.labels))
     say(
         f"Medians of {PAIRS} trainings each, in turn, {epochs} epochs without validation and "
-        f"display, {_thread_note(threads)}; accuracies after the last epoch. On the same batches "
+        f"display, {thread_note(threads)}; accuracies after the last epoch. On the same batches "
         f"the losses of the first {CHECKED_EPOCHS} epochs agree to {error:.0e} (relative)."
     )
 
 
 @contextmanager
-def _blas_threads(threads: int) -> Iterator[None]:
+def blas_threads(threads: int) -> Iterator[None]:
     """Hold NumPy's matrix products to so many threads, if threadpoolctl is there to do it."""
     if find_spec("threadpoolctl") is None:
         yield
@@ -129,7 +129,7 @@ def _blas_threads(threads: int) -> Iterator[None]:
         yield
 
 
-def _thread_note(threads: int) -> str:
+def thread_note(threads: int) -> str:
     both = f"{threads} thread{'s' * (threads > 1)}"
     if find_spec("threadpoolctl") is None:
         return f"downslope on {both}, NumPy on as many as it chose (threadpoolctl is missing)"

@@ -1,0 +1,70 @@
+"""A run of L-BFGS on all rows at once, by SciPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from downslope.optimizers import LBFGS
+
+# Evaluations of the loss that an iteration may take on average, its line search included.
+_EVALUATIONS = 50
+
+
+def scipy_minimize() -> Callable[..., Any]:
+    """SciPy's minimiser, or an error that says how to come by it."""
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise ImportError(
+            'optimizer LBFGS needs SciPy: python -m pip install "downslope[scipy]"'
+        ) from error
+    return minimize
+
+
+def run(
+    optimizer: LBFGS,
+    parameters: NDArray[Any],
+    loss_and_gradient: Callable[[], tuple[float, NDArray[Any]]],
+    iterations: int,
+    after_iteration: Callable[[float], bool],
+) -> None:
+    """Minimise a loss in place, for at most so many iterations.
+
+    loss_and_gradient: at the parameters as they stand.  after_iteration: called with the loss, at
+    the parameters of each iteration; True ends the run.  However it ends, the parameters are those
+    of the last iteration.
+    """
+    accepted = parameters.copy()
+
+    def evaluate(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        parameters[...] = x
+        loss, gradient = loss_and_gradient()
+        return loss, gradient.astype(np.float64)
+
+    def callback(intermediate_result: Any) -> None:
+        accepted[...] = parameters[...] = intermediate_result.x
+        if after_iteration(float(intermediate_result.fun)):
+            raise StopIteration
+
+    try:
+        scipy_minimize()(
+            evaluate,
+            parameters.astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            callback=callback,
+            options={
+                "maxiter": iterations,
+                "maxfun": _EVALUATIONS * iterations,
+                "maxcor": optimizer.memory,
+                "gtol": optimizer.gradient_tolerance,
+                "ftol": optimizer.loss_tolerance,
+            },
+        )
+    finally:
+        parameters[...] = accepted
