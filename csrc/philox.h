@@ -11,34 +11,37 @@
 
 #include <stdint.h>
 
-/* Blocks are made together, word by word, in loops that the compiler turns into vectors. */
-enum { PHILOX_BLOCKS = 32 };
+#include "simd/words.h"
 
-static inline uint32_t low(uint64_t x) { return (uint32_t)x; }
-static inline uint32_t high(uint64_t x) { return (uint32_t)(x >> 32); }
+/* So many blocks are made together. */
+enum { PHILOX_BLOCKS = 32 };
 
 /* words[w][b] = word w of block number first + b. */
 static inline void philox(uint64_t seed, uint64_t stream, uint64_t first,
                           uint32_t words[4][PHILOX_BLOCKS]) {
-  uint32_t *c0 = words[0], *c1 = words[1], *c2 = words[2], *c3 = words[3];
-  uint32_t k0 = low(seed), k1 = high(seed);
   for (int b = 0; b < PHILOX_BLOCKS; ++b) {
-    c0[b] = low(first + (uint64_t)b);
-    c1[b] = high(first + (uint64_t)b);
-    c2[b] = low(stream);
-    c3[b] = high(stream);
+    words[0][b] = (uint32_t)(first + (uint64_t)b);
+    words[1][b] = (uint32_t)((first + (uint64_t)b) >> 32);
   }
-  for (int round = 0; round < 10; ++round) {
-    for (int b = 0; b < PHILOX_BLOCKS; ++b) {
-      uint64_t product_0 = UINT64_C(0xD2511F53) * c0[b];
-      uint64_t product_2 = UINT64_C(0xCD9E8D57) * c2[b];
-      c0[b] = high(product_2) ^ c1[b] ^ k0;
-      c1[b] = low(product_2);
-      c2[b] = high(product_0) ^ c3[b] ^ k1;
-      c3[b] = low(product_0);
+  for (int b = 0; b < PHILOX_BLOCKS; b += WORDS) {
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    word_vec c0 = w_load(&words[0][b]), c1 = w_load(&words[1][b]);
+    word_vec c2 = w_set((uint32_t)stream), c3 = w_set((uint32_t)(stream >> 32));
+    _Pragma("GCC unroll 10") for (int round = 0; round < 10; ++round) {
+      word_vec low_0, high_0, low_2, high_2;
+      w_multiply(c0, 0xD2511F53, &low_0, &high_0);
+      w_multiply(c2, 0xCD9E8D57, &low_2, &high_2);
+      c0 = w_xor(w_xor(high_2, c1), w_set(k0));
+      c1 = low_2;
+      c2 = w_xor(w_xor(high_0, c3), w_set(k1));
+      c3 = low_0;
+      k0 += 0x9E3779B9;
+      k1 += 0xBB67AE85;
     }
-    k0 += 0x9E3779B9;
-    k1 += 0xBB67AE85;
+    w_store(&words[0][b], c0);
+    w_store(&words[1][b], c1);
+    w_store(&words[2][b], c2);
+    w_store(&words[3][b], c3);
   }
 }
 
