@@ -38,7 +38,7 @@ elif platform.machine().lower() in ("aarch64", "arm64"):
 FLOAT_BITS = (32, 64)
 KERNELS = sorted(str(path) for path in Path("csrc/kernels").glob("*.c"))
 BASELINE = sorted(str(path) for path in Path("csrc").glob("*.c"))
-HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.h"))
+HEADERS = sorted(str(path) for path in [*Path("csrc").rglob("*.h"), *Path("src").rglob("*.h")])
 
 # No contraction, no fast-math: every fused multiply-add is written out (docs/design.md, section
 # "Numerics").
@@ -83,7 +83,7 @@ extensions = [
     Extension(
         f"downslope.{name}",
         [f"src/downslope/{name}.pyx"],
-        include_dirs=["csrc/include"],
+        include_dirs=["csrc/include", "src/downslope/include"],
         depends=HEADERS + (KERNELS + BASELINE if name == "_kernels" else []),
         extra_compile_args=CYTHON_FLAGS,
         extra_link_args=["-pthread", "-lm"],

@@ -351,3 +351,10 @@ def test_losses_that_are_not_explained(article):
     explanation = ds.explain(article, X, TARGET, loss=quantiles)
     assert explanation.errors is None
     assert assert_each_line_holds(explanation)
+
+
+@pytest.mark.parametrize("options", [{"l1": 0.1}, {"l2": 0.1}, {"trainable": False}])
+def test_layers_whose_gradient_is_not_the_losss_alone_are_refused(options):
+    net = ds.Network(2, [ds.Dense(3, "tanh"), ds.Dense(1, **options)], seed=0)
+    with pytest.raises(ValueError, match="layer 2 has a penalty or is frozen"):
+        ds.explain(net, [1.0, 2.0], 0.5)

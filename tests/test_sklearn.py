@@ -704,6 +704,30 @@ def test_parameters_can_change_between_partial_fits():
     assert_equal(theirs, ours)
 
 
+def test_schedules_accumulation_and_averages_of_downslope():
+    x, y = digits()
+    parameters = {"random_state": 0, "max_iter": 3, "hidden_layer_sizes": 9, "alpha": 0}
+    rates = MLPClassifier(solver=ds.SGD(lambda step: 0.1 if step < 2 else 0.0), **parameters)
+    rates.set_params(batch_size=150)
+    still = clone(rates).set_params(max_iter=1).fit(x, y)
+    np.testing.assert_array_equal(rates.fit(x, y).coefs_[0], still.coefs_[0])
+    by_two = MLPClassifier(
+        solver=ds.Adam(gradient_accumulation_steps=2), batch_size=50, **parameters
+    )
+    at_once = MLPClassifier(solver=ds.Adam(), batch_size=100, **parameters)
+    np.testing.assert_array_equal(by_two.fit(x, y).coefs_[0], at_once.fit(x, y).coefs_[0])
+    averaged = MLPClassifier(solver=ds.Adam(ema_momentum=0.9), batch_size=100, **parameters)
+    assert not np.array_equal(averaged.fit(x, y).coefs_[0], at_once.coefs_[0])
+    state = averaged._trainer.state
+    np.testing.assert_array_equal(averaged.network_.parameters, state[-1])
+
+
+def test_checkpoints_are_refused(tmp_path):
+    model = MLPClassifier(callbacks=[ds.Checkpoint(tmp_path / "run")])
+    with pytest.raises(ValueError, match="can not be resumed"):
+        model.fit(*digits(50))
+
+
 def test_warm_start_with_the_state_of_the_optimizer():
     x, y = digits()
     parameters = {"random_state": 0, "shuffle": False, "hidden_layer_sizes": 9}

@@ -157,7 +157,7 @@ static void compare_loss(const char *name, int code, int labels) {
     ds_rows weight = new_rows(1, ROWS, ROWS, 1);
     int64_t label[ROWS];
     double row_loss[ROWS], parameters[MOST];
-    for (ptrdiff_t j = 0; j < cols; j++) parameters[j] = 0.25;
+    for (ptrdiff_t j = 0; j < MOST; j++) parameters[j] = 0.25;
     for (ptrdiff_t i = 0; i < ROWS; i++) {
       label[i] = (int64_t)(random_bits() % (uint64_t)cols);
       for (ptrdiff_t j = 0; j < cols; j++)

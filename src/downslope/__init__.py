@@ -27,6 +27,7 @@ from downslope.callbacks import (
     TimeLimit,
 )
 from downslope.diagnosis import Diagnosis, LayerDiagnosis
+from downslope.ensemble import Ensemble
 from downslope.explain import Explanation, explain
 from downslope.gradients import GradientCheck, check_gradient, check_gradients, gradient
 from downslope.history import History
@@ -51,6 +52,8 @@ from downslope.optimizers import (
     RMSProp,
     Rprop,
 )
+from downslope.passes import Pass
+from downslope.session import Session, get_include
 from downslope.training import Trainer
 
 _threads.register_with_threadpoolctl()
@@ -68,6 +71,7 @@ __all__ = [
     "Dense",
     "Diagnosis",
     "EarlyStopping",
+    "Ensemble",
     "Explanation",
     "GradientCheck",
     "History",
@@ -84,11 +88,13 @@ __all__ = [
     "NAdam",
     "Network",
     "Optimizer",
+    "Pass",
     "Progress",
     "RAdam",
     "RMSProp",
     "ReduceLROnPlateau",
     "Rprop",
+    "Session",
     "TensorBoard",
     "TimeLimit",
     "Trainer",
@@ -97,6 +103,7 @@ __all__ = [
     "config",
     "explain",
     "find_learning_rate",
+    "get_include",
     "get_num_threads",
     "gradient",
     "load",

@@ -64,7 +64,7 @@ def backward(
     plan: Plan,
     parameters: _Real,
     d_out: _Real,
-    gradients: _Real,
+    gradients: _Real | None,
     d_x: _Real,
     ws: Workspace,
     threads: int,
@@ -91,6 +91,17 @@ class Dataset:
     def take(self, rows: NDArray[np.int64]) -> Dataset: ...
 
 def ready_dataset(plan: Plan, x: object, y: object) -> Dataset | None: ...
+
+class Run:
+    def __init__(
+        self,
+        order: NDArray[np.int64] | None,
+        cancelled: NDArray[np.int8],
+        seed: int,
+        stream: int,
+        batch_rows: int,
+    ) -> None: ...
+    def stop_early(self, monitors_validation: bool, patience: int, min_delta: float) -> None: ...
 
 class Descent:
     steps: int
@@ -147,4 +158,42 @@ class Descent:
         steps: int,
     ) -> dict[str, float]: ...
     def compute_gradients(self, data: Dataset, loss: Loss, threads: int) -> tuple[int, float]: ...
+    def run(
+        self,
+        run: Run,
+        data: Dataset,
+        loss: Loss,
+        validation: Dataset | None,
+        validation_loss: Loss | None,
+        ws: Workspace,
+        losses: NDArray[np.float64],
+        best: _Real | None,
+    ) -> tuple[int, int]: ...
+    def compute_part(
+        self,
+        data: Dataset,
+        loss: Loss,
+        order: NDArray[np.int64] | None,
+        first: int,
+        rows: int,
+        batch_rows: int,
+        accumulate: bool,
+        penalize: bool,
+        threads: int,
+    ) -> tuple[int, float]: ...
+    def compute_row_gradients(
+        self, data: Dataset, loss: Loss, gradients: _Real, threads: int
+    ) -> float: ...
     def update(self) -> int: ...
+
+class Session:
+    def __init__(
+        self,
+        descent: Descent,
+        loss: Loss,
+        rows: int,
+        target_width: int,
+        labels: bool,
+        threads: int,
+    ) -> None: ...
+    def capsule(self) -> Any: ...

@@ -26,8 +26,10 @@ import numpy as np
 
 from downslope._memory import aligned_zeros
 
+from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport INFINITY, isfinite, isinf, sqrt
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -37,8 +39,9 @@ from downslope._kernels cimport (
     DS_MAX_STATES,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
     ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel,
+    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, permutation,
     ready_rows, rows_of, vector_of)
+from downslope.session cimport DS_SESSION, DS_SESSION_ROWS, ds_session
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -598,7 +601,8 @@ cdef int _forward(
 cdef struct Step:
     bint fused                  # the update is the gradient product's epilogue
     char *parameters
-    char *gradients             # unless fused
+    char *gradients             # unless fused; NULL: not wanted
+    Py_ssize_t row_stride       # elements from one row's gradients to the next's; 0: their sum
     bint accumulate             # add to the gradients: a further block of the same batch
     ds_update_finish update     # of the whole parameter vector
     const double *coefficients  # for layer l: DS_MAX_COEFFICIENTS of them from l times that on
@@ -727,6 +731,24 @@ cdef void _bias_gradient(
         plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, sums)
 
 
+cdef void _layer_gradients(
+    Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Workspace ws,
+    Step *step, int threads,
+) noexcept nogil:
+    """Gradients of one layer's weights and bias: of all rows together, or of each row."""
+    cdef Step row = step[0]
+    cdef Py_ssize_t i
+    if step.row_stride == 0:
+        _weight_gradient(plan, layer, x, delta, rows, step, threads)
+        _bias_gradient(plan, layer, delta, rows, ws, step)
+        return
+    for i in range(rows):
+        row.gradients = _at(step.gradients, i * step.row_stride, plan)
+        _weight_gradient(plan, layer, _rows_from(x, i, plan.itemsize),
+                         _rows_from(delta, i, plan.itemsize), 1, &row, threads)
+        _bias_gradient(plan, layer, _rows_from(delta, i, plan.itemsize), 1, ws, &row)
+
+
 cdef void _clear_frozen(Plan plan, char *gradients) noexcept nogil:
     """The gradients of layers that are not trained are zero."""
     cdef Py_ssize_t l
@@ -748,8 +770,9 @@ cdef int _backward(
     cdef ds_rows delta, before, layer_input
     cdef Layer *layer
     cdef double flops
-    if not step.fused and not step.accumulate:
-        _clear_frozen(plan, step.gradients)
+    if not step.fused and not step.accumulate and step.gradients != NULL:
+        for l in range(rows if step.row_stride else 1):
+            _clear_frozen(plan, _at(step.gradients, l * step.row_stride, plan))
     for l in range(plan.n_layers - 1, last - 1, -1):
         layer = &plan.layers[l]
         layer_input = ws.passed[l - 1] if l > 0 else x
@@ -757,9 +780,8 @@ cdef int _backward(
         before = ws.delta(l - 1) if l > 0 else input_gradient
         if before.data != NULL and (l > last or l == 0):
             _delta(plan, l, step.parameters, delta, rows, ws, before, threads)
-        if layer.trainable:
-            _weight_gradient(plan, layer, layer_input, delta, rows, step, threads)
-            _bias_gradient(plan, layer, delta, rows, ws, step)
+        if layer.trainable and (step.fused or step.gradients != NULL):
+            _layer_gradients(plan, layer, layer_input, delta, rows, ws, step, threads)
         flops = 4.0 * rows * layer.inputs * layer.outputs
         # a fused step has begun to change the weights: it is seen through
         if not step.fused and _poll(watch, flops) != OK:
@@ -892,24 +914,43 @@ def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
 def backward(
     Plan plan, parameters, d_out, gradients, d_x, Workspace ws, int threads, bint accumulate
 ) -> None:
-    """From dE/doutputs (rows, outputs) of the last `forward` to all gradients and dE/dx."""
-    cdef Py_ssize_t n, last = plan.n_layers - 1
+    """From dE/doutputs (rows, outputs) of the last `forward` to dE/dx and the gradients: their sum
+    over the rows (parameters,), those of each row (rows, parameters), or None."""
+    cdef Py_ssize_t n
     cdef ds_rows source = _matrix(plan, d_out, &n), target = _matrix(plan, d_x, &n, writable=True)
+    cdef ds_rows rows_of_gradients
+    cdef const char *p = _vector(plan, parameters)
+    cdef char *to
+    cdef Py_ssize_t row_stride = 0
     cdef Watch watch = _new_watch()
+    cdef int status
+    if gradients is not None and gradients.ndim == 2:
+        rows_of_gradients = _matrix(plan, gradients, &n, writable=True)
+        to, row_stride = <char *>rows_of_gradients.data, rows_of_gradients.stride
+    else:
+        to = _vector(plan, gradients, writable=True)
+    with nogil:
+        status = _backward_from(plan, p, source, n, to, row_stride, accumulate, target, ws,
+                                threads, &watch)
+    _propagate(status)
+
+
+cdef int _backward_from(
+    Plan plan, const char *parameters, ds_rows d_out, Py_ssize_t rows, char *gradients,
+    Py_ssize_t row_stride, bint accumulate, ds_rows d_x, Workspace ws, int threads, Watch *watch,
+) noexcept nogil:
+    """From dE/doutputs of the forward pass in the workspace to the gradients and dE/dx."""
+    cdef Py_ssize_t last = plan.n_layers - 1
     cdef Step step
     cdef RowsTask task
-    cdef int status
-    step.fused, step.accumulate = False, accumulate
-    step.parameters = _vector(plan, parameters)
-    step.gradients = _vector(plan, gradients, writable=True)
-    with nogil:
-        _copy_rows(source, NULL, n, plan.outputs, plan.itemsize, ws.delta(last))
-        if plan.layers[last].activation != DS_ACTIVATION_identity:
-            task = _rows_task(plan, ws, last, n)
-            task.delta = ws.delta(last)
-            _run_rows(_derivative_part, &task, threads)
-        status = _backward(plan, ws.batch_x, n, ws, &step, target, threads, &watch)
-    _propagate(status)
+    step.fused, step.accumulate, step.row_stride = False, accumulate, row_stride
+    step.parameters, step.gradients = <char *>parameters, gradients
+    _copy_rows(d_out, NULL, rows, plan.outputs, plan.itemsize, ws.delta(last))
+    if plan.layers[last].activation != DS_ACTIVATION_identity:
+        task = _rows_task(plan, ws, last, rows)
+        task.delta = ws.delta(last)
+        _run_rows(_derivative_part, &task, threads)
+    return _backward(plan, ws.batch_x, rows, ws, &step, d_x, threads, watch)
 
 
 # ---- Mini-batches ----
@@ -1014,26 +1055,35 @@ cdef Batch _batch(
     return batch
 
 
+cdef int _total_loss(
+    Plan plan, const char *parameters, Dataset data, Loss loss, Workspace ws, int threads,
+    Watch *watch, double *total,
+) noexcept nogil:
+    """The sum of the rows' losses, block after block."""
+    cdef Py_ssize_t block, first, rows
+    cdef Batch batch
+    cdef ds_rows no_delta
+    no_delta.data, no_delta.stride = NULL, 0
+    total[0] = 0
+    for block in range(_blocks(data.rows, ws.rows)):
+        first = block * ws.rows
+        rows = min(ws.rows, data.rows - first)
+        batch = _batch(plan, data, NULL, first, rows, ws)
+        if _forward(plan, parameters, batch.x, rows, ws, loss.reads_outputs, threads,
+                    watch) != OK:
+            return INTERRUPTED
+        total[0] += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
+    return OK
+
+
 def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
     """The sum of the rows' losses."""
     cdef const char *p = _vector(plan, parameters)
-    cdef Py_ssize_t block, first, rows
     cdef Watch watch = _new_watch()
-    cdef bint activate = loss.reads_outputs
-    cdef Batch batch
-    cdef ds_rows no_delta
     cdef double total = 0
-    cdef int status = OK
-    no_delta.data, no_delta.stride = NULL, 0
+    cdef int status
     with nogil:
-        for block in range(_blocks(data.rows, ws.rows)):
-            first = block * ws.rows
-            rows = min(ws.rows, data.rows - first)
-            batch = _batch(plan, data, NULL, first, rows, ws)
-            status = _forward(plan, p, batch.x, rows, ws, activate, threads, &watch)
-            if status != OK:
-                break
-            total += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
+        status = _total_loss(plan, p, data, loss, ws, threads, &watch, &total)
     _propagate(status)
     return total
 
@@ -1103,6 +1153,30 @@ cdef double _lap(double *phase, double since) noexcept nogil:
     cdef double now = _now()
     phase[0] += now - since
     return now
+
+
+cdef class Run:
+    """How a member of an ensemble is trained: the settings of `Descent.run`.
+
+    `order` (rows,) is the array that each epoch's order is drawn into, by `seed` and `stream` + the
+    epoch; None: rows in sequence.  A run ends after its epoch when `cancelled` (1,) is not zero.
+    """
+
+    cdef int64_t[::1] order
+    cdef const int8_t[::1] cancelled
+    cdef uint64_t seed, stream
+    cdef Py_ssize_t batch_rows, patience
+    cdef bint stops, monitors_validation
+    cdef double min_delta
+
+    def __init__(self, order, cancelled, seed, stream, batch_rows):
+        self.order, self.cancelled, self.seed, self.stream = order, cancelled, seed, stream
+        self.batch_rows = batch_rows
+
+    def stop_early(self, monitors_validation, patience, min_delta) -> None:
+        """Stop as `EarlyStopping` does."""
+        self.stops, self.monitors_validation = True, monitors_validation
+        self.patience, self.min_delta = patience, min_delta
 
 
 cdef class Descent:
@@ -1210,7 +1284,7 @@ cdef class Descent:
         cdef int k
         if self.steps == 0 and self._average != NULL:
             memcpy(self._average, self._parameters, self.plan.parameters * self.plan.itemsize)
-        step.fused, step.accumulate = fused, False
+        step.fused, step.accumulate, step.row_stride = fused, False, 0
         step.parameters, step.gradients = self._parameters, self._gradients
         step.penalty = 1.0 / rows if self.penalties_per_row else 1.0
         step.decay = self._hyper[0] * self.weight_decay
@@ -1302,14 +1376,16 @@ cdef class Descent:
                 return INTERRUPTED
             return self.single_step(data, loss, order[first] if order != NULL else first, total)
         step = self.begin(self.is_fused(rows), rows)
-        status = self.accumulate(data, loss, order, first, rows, &step, threads, watch, total)
+        status = self.accumulate(
+            data, loss, order, first, rows, rows, &step, threads, watch, total)
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
         self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
-        Step *step, int threads, Watch *watch, double *total,
+        Py_ssize_t batch_rows, Step *step, int threads, Watch *watch, double *total,
     ) noexcept nogil:
-        """The gradients of one mini-batch, block by block; used up on the way by a fused step."""
+        """The gradients of some rows of one mini-batch of `batch_rows`, block by block; used up on
+        the way by a fused step."""
         cdef Py_ssize_t blocks = _blocks(rows, self.ws.rows), b, begin, count
         cdef bint activate = loss.reads_outputs
         cdef Batch batch
@@ -1327,13 +1403,13 @@ cdef class Descent:
                         watch) != OK:
                 return INTERRUPTED
             block_loss = _loss(self.plan, self.ws, count, loss, batch.target, batch.weight,
-                               1.0 / rows, self.ws.delta(self.plan.n_layers - 1), threads)
+                               1.0 / batch_rows, self.ws.delta(self.plan.n_layers - 1), threads)
             if not isfinite(block_loss):
                 return LOSS_NOT_FINITE
             if b == 0 and self.plan.penalized:
-                block_loss += rows * step.penalty * _penalty(self.plan, self._parameters)
+                block_loss += batch_rows * step.penalty * _penalty(self.plan, self._parameters)
             total[0] += block_loss
-            step.accumulate = b > 0
+            step.accumulate = step.accumulate or b > 0
             if _backward(self.plan, batch.x, count, self.ws, step, no_input_gradient, threads,
                          watch) != OK:
                 return INTERRUPTED
@@ -1387,6 +1463,69 @@ cdef class Descent:
                 if deadline < INFINITY and _now() >= deadline:
                     break
         return _propagate(status), total, batch
+
+    cdef int epoch(
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t batch_rows, int threads,
+        Watch *watch, double *total,
+    ) noexcept nogil:
+        """A step for each `batch_rows` rows of the order; `total` becomes the sum of the losses."""
+        cdef Py_ssize_t batch, first
+        cdef int status
+        total[0] = 0
+        for batch in range(_blocks(data.rows, batch_rows)):
+            first = batch * batch_rows
+            status = self.step(data, loss, order, first, min(batch_rows, data.rows - first),
+                               threads, watch, total)
+            if status != OK:
+                return status
+        return OK
+
+    def run(
+        self, Run run, Dataset data, Loss loss, Dataset validation, Loss validation_loss,
+        Workspace ws, double[:, ::1] losses, best,
+    ) -> tuple[int, int]:
+        """All epochs of a run on the calling thread, with no Python in between: the same as
+        `Trainer.fit` with the same settings, to the bit.
+
+        losses (2, epochs): of training and of validation (left alone without validation data).
+        best (parameters,): for the parameters of the best epoch, or None.
+        Returns a status and the number of epochs completed."""
+        cdef char *kept = _vector(self.plan, best, writable=True)
+        cdef Py_ssize_t size = self.plan.parameters * self.plan.itemsize
+        cdef Py_ssize_t epoch = 0, best_epoch = -1
+        cdef double least = INFINITY, value, total
+        cdef int64_t *order = &run.order[0] if run.order is not None else NULL
+        cdef Watch watch = _new_watch()
+        cdef int status = OK
+        if self._gradients == NULL and self.needs_gradients(run.batch_rows):
+            raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
+        self.reserve(run.batch_rows)
+        with nogil:
+            while epoch < losses.shape[1] and not run.cancelled[0]:
+                if order != NULL:
+                    permutation(run.seed, run.stream + epoch, data.rows, order)
+                status = self.epoch(data, loss, order, run.batch_rows, 1, &watch, &total)
+                if status != OK:
+                    break
+                value = losses[0, epoch] = total / data.rows
+                if validation is not None:
+                    status = _total_loss(self.plan, self._parameters, validation, validation_loss,
+                                         ws, 1, &watch, &total)
+                    if status != OK:
+                        break
+                    losses[1, epoch] = total / validation.rows
+                    if run.monitors_validation:
+                        value = losses[1, epoch]
+                epoch += 1
+                if not run.stops:
+                    continue
+                if best_epoch < 0 or value < least - run.min_delta:
+                    least, best_epoch = value, epoch
+                    if kept != NULL:
+                        memcpy(kept, self._parameters, size)
+                elif epoch - best_epoch >= run.patience:
+                    break
+        return _propagate(status), epoch
 
     def time_phases(
         self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
@@ -1442,14 +1581,57 @@ cdef class Descent:
 
     def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
+        return self.compute_part(data, loss, None, 0, data.rows, data.rows, False, True, threads)
+
+    def compute_part(
+        self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t first, Py_ssize_t rows,
+        Py_ssize_t batch_rows, bint accumulate, bint penalize, int threads,
+    ) -> tuple[int, float]:
+        """What rows first .. first + rows of the order give to the gradients of a batch of
+        `batch_rows`, kept, or added to those that are there; with `penalize` the layers'
+        penalties too.  Returns as `train` does."""
+        cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
         cdef Watch watch = _new_watch()
-        cdef Step step = self.begin(False, data.rows)
+        cdef Step step = self.begin(False, batch_rows)
         cdef double total = 0
         cdef int status
+        step.accumulate = accumulate
+        if not penalize:
+            step.penalty = 0
+        self.reserve(rows)
+        with nogil:
+            status = self.accumulate(data, loss, rows_in_order, first, rows, batch_rows, &step,
+                                     threads, &watch, &total)
+        return _propagate(status), total
+
+    def compute_row_gradients(self, Dataset data, Loss loss, gradients, int threads) -> float:
+        """The gradients of each row's own loss, into (rows, parameters); the sum of the losses."""
+        cdef Py_ssize_t last = self.plan.n_layers - 1, first = 0, rows = data.rows
+        cdef ds_rows target = _matrix(self.plan, gradients, &rows, writable=True), none
+        cdef bint activate = loss.reads_outputs
+        cdef Watch watch = _new_watch()
+        cdef Step step = self.begin(False, 1)
+        cdef Batch batch
+        cdef double total = 0
+        cdef int status = OK
+        none.data, none.stride = NULL, 0
+        step.row_stride = target.stride
         self.reserve(data.rows)
         with nogil:
-            status = self.accumulate(data, loss, NULL, 0, data.rows, &step, threads, &watch, &total)
-        return _propagate(status), total
+            while first < data.rows and status == OK:
+                rows = min(self.ws.rows, data.rows - first)
+                step.gradients = <char *>_rows_from(target, first, self.plan.itemsize).data
+                batch = _batch(self.plan, data, NULL, first, rows, self.ws)
+                status = _forward(self.plan, self._parameters, batch.x, rows, self.ws, activate,
+                                  threads, &watch)
+                if status == OK:
+                    total += _loss(self.plan, self.ws, rows, loss, batch.target, batch.weight, 1,
+                                   self.ws.delta(last), threads)
+                    status = _backward(self.plan, batch.x, rows, self.ws, &step, none, threads,
+                                       &watch)
+                first += rows
+        _propagate(status)
+        return total
 
     def update(self) -> int:
         """One step with the gradients as they stand; returns a status."""
@@ -1463,3 +1645,130 @@ cdef class Descent:
 STATUS_OK = <int>OK
 STATUS_LOSS_NOT_FINITE = <int>LOSS_NOT_FINITE
 STATUS_OVERFLOW = <int>OVERFLOW
+
+
+# ---- Sessions: for compiled code of other projects ----
+
+
+cdef class Session:
+    """What a `ds_session` points to: a descent and its workspaces, for one caller at a time.
+
+    `target_width` is the number of columns of dense targets.
+    """
+
+    cdef Descent descent
+    cdef Loss loss
+    cdef Dataset data           # of the batch at hand
+    cdef Workspace kept, inference
+    cdef Py_ssize_t kept_rows   # of the last forward
+    cdef int threads
+    cdef Watch watch            # never looks for signals: there may be no Python around
+    cdef ds_session table
+
+    def __init__(
+        self, Descent descent, Loss loss, Py_ssize_t rows, Py_ssize_t target_width, bint labels,
+        int threads,
+    ):
+        cdef Plan plan = descent.plan
+        self.descent, self.loss, self.threads = descent, loss, threads
+        self.data = Dataset.__new__(Dataset)
+        self.data._plan, self.data.target_width = plan, 1 if labels else target_width
+        self.data.x.stride, self.data.y.stride = plan.inputs, target_width
+        self.kept, self.inference = Workspace(plan, rows, True), Workspace(plan, rows, False)
+        self.watch.enabled = False
+        descent.reserve(rows)
+        self.table.self = <void *>self
+        self.table.inputs, self.table.outputs = plan.inputs, plan.outputs
+        self.table.targets, self.table.parameters = self.data.target_width, plan.parameters
+        self.table.max_rows, self.table.float_bits = rows, plan.float_bits
+        self.table.has_labels = labels
+        self.table.parameter_values = descent._parameters
+        self.table.gradients = descent._gradients
+        self.table.predict, self.table.forward = _session_predict, _session_forward
+        self.table.backward, self.table.update = _session_backward, _session_update
+        self.table.step = _session_step
+
+    def capsule(self):
+        """The table as a capsule that keeps the session."""
+        cdef object capsule = PyCapsule_New(&self.table, DS_SESSION, _release_session)
+        PyCapsule_SetContext(capsule, <void *>self)
+        Py_INCREF(self)
+        return capsule
+
+    cdef int outputs(
+        self, Workspace ws, const void *x, Py_ssize_t rows, void *out
+    ) noexcept nogil:
+        """x (rows, inputs) through a workspace to out (rows, outputs)."""
+        return _outputs(self.descent.plan, self.descent._parameters, x, rows, out, ws,
+                        self.threads, &self.watch)
+
+
+cdef int _outputs(
+    Plan plan, const char *parameters, const void *x, Py_ssize_t rows, void *out, Workspace ws,
+    int threads, Watch *watch,
+) noexcept nogil:
+    """A forward pass between matrices without gaps; a training workspace keeps its inputs."""
+    cdef ds_rows source, target
+    source.data, source.stride = <void *>x, plan.inputs
+    target.data, target.stride = out, plan.outputs
+    if ws.training:
+        _copy_rows(source, NULL, rows, plan.inputs, plan.itemsize, ws.batch_x)
+        source = ws.batch_x
+    _forward(plan, parameters, source, rows, ws, True, threads, watch)
+    _copy_rows(ws.y[plan.n_layers - 1], NULL, rows, plan.outputs, plan.itemsize, target)
+    return OK
+
+
+cdef void _release_session(object capsule) noexcept:
+    Py_DECREF(<object>PyCapsule_GetContext(capsule))
+
+
+cdef int _session_predict(void *self, const void *x, Py_ssize_t rows, void *out) noexcept nogil:
+    if not 0 < rows <= (<Session>self).table.max_rows:
+        return DS_SESSION_ROWS
+    return (<Session>self).outputs((<Session>self).inference, x, rows, out)
+
+
+cdef int _session_forward(void *self, const void *x, Py_ssize_t rows, void *out) noexcept nogil:
+    if not 0 < rows <= (<Session>self).table.max_rows:
+        return DS_SESSION_ROWS
+    (<Session>self).kept_rows = rows
+    return (<Session>self).outputs((<Session>self).kept, x, rows, out)
+
+
+cdef int _session_backward(
+    void *self, const void *d_out, Py_ssize_t rows, int accumulate, void *d_x
+) noexcept nogil:
+    cdef ds_rows source, target
+    if rows <= 0 or rows != (<Session>self).kept_rows:
+        return DS_SESSION_ROWS
+    source.data, source.stride = <void *>d_out, (<Session>self).table.outputs
+    target.data, target.stride = d_x, (<Session>self).table.inputs
+    return _backward_from(
+        (<Session>self).descent.plan, (<Session>self).descent._parameters, source, rows,
+        (<Session>self).descent._gradients, 0, accumulate, target, (<Session>self).kept,
+        (<Session>self).threads, &(<Session>self).watch)
+
+
+cdef int _session_update(void *self) noexcept nogil:
+    cdef Step step = (<Session>self).descent.begin(False, 1)
+    return (<Session>self).descent.finish(&step)
+
+
+cdef int _session_step(
+    void *self, const void *x, const void *y, Py_ssize_t rows, double *loss
+) noexcept nogil:
+    cdef int status
+    if not 0 < rows <= (<Session>self).table.max_rows:
+        return DS_SESSION_ROWS
+    (<Session>self).data.rows, (<Session>self).data.x.data = rows, <void *>x
+    if (<Session>self).table.has_labels:
+        (<Session>self).data.labels = <const int64_t *>y
+    else:
+        (<Session>self).data.y.data = <void *>y
+    loss[0] = 0
+    status = (<Session>self).descent.step(
+        (<Session>self).data, (<Session>self).loss, NULL, 0, rows, (<Session>self).threads,
+        &(<Session>self).watch, loss)
+    loss[0] /= rows
+    return status

@@ -162,6 +162,7 @@ cdef int optimizer_states(int code) noexcept nogil
 cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil
 cdef void gather_rows(
     const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride) noexcept nogil
+cdef void permutation(uint64_t seed, uint64_t stream, Py_ssize_t n, int64_t *out) noexcept nogil
 cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil
 
 # The elements of an array, from the buffer protocol: quicker than a typed memoryview where an array

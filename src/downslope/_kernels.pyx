@@ -141,6 +141,10 @@ cdef void gather_rows(
     ds_gather_rows(gather, rows, target, target_stride)
 
 
+cdef void permutation(uint64_t seed, uint64_t stream, Py_ssize_t n, int64_t *out) noexcept nogil:
+    ds_random_permutation(seed, stream, n, out)
+
+
 cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil:
     ds_parallel(task, context, parts)
 

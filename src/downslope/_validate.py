@@ -130,6 +130,23 @@ def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArr
     return as_finite(name, to_layout(array, dtype))
 
 
+def some_rows(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself, if it has rows."""
+    if len(array) == 0:
+        raise ValueError(f"{name} has no rows; give at least one")
+    return array
+
+
+def as_row(name: str, values: Any, columns: int) -> NDArray[Any]:
+    """A single row of values (columns,), as a matrix (1, columns)."""
+    array = as_numeric(name, values)
+    if array.shape != (columns,):
+        raise ValueError(
+            f"{name} must be one row, of shape ({columns},); got {_shape_text(array.shape)}"
+        )
+    return array.reshape(1, columns)
+
+
 def as_point(name: str, values: Any) -> NDArray[np.float64]:
     """A finite number or array of any shape but an empty one, as a float64 copy."""
     array = np.asarray(values)
@@ -241,14 +258,18 @@ def _from_columns(frame: Any, array: NDArray[Any]) -> NDArray[Any]:
 
 def to_layout(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """A 2-d array of the float type with contiguous columns and rows whole elements apart."""
-    if array.dtype == dtype and array.dtype.isnative:
-        flags, item = array.flags, dtype.itemsize
-        columns_fit = array.shape[1] <= 1 or array.strides[1] == item
-        rows_fit = array.shape[0] <= 1 or (array.strides[0] % item == 0 and array.strides[0] > 0)
-        if flags.aligned and (flags.c_contiguous or (columns_fit and rows_fit)):
-            return array
+    if array.dtype == dtype and array.dtype.isnative and _has_layout(array):
+        return array
     with np.errstate(over="ignore"):  # what overflows is found by the check that follows
         return np.array(array, dtype=dtype, order="C")
+
+
+def _has_layout(array: NDArray[Any]) -> bool:
+    """Whether the columns of a 2-d array are contiguous, and its rows whole elements apart."""
+    flags, item = array.flags, array.itemsize
+    columns_fit = array.shape[1] <= 1 or array.strides[1] == item
+    rows_fit = array.shape[0] <= 1 or (array.strides[0] % item == 0 and array.strides[0] > 0)
+    return flags.aligned and (flags.c_contiguous or (columns_fit and rows_fit))
 
 
 def as_finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -261,6 +282,55 @@ def as_finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
                 f"row {first + row} is not: drop or fill such rows"
             )
     return array
+
+
+def as_memory(name: str, memory: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The caller's memory as a writable array, never a copy of it.
+
+    Raises
+    ------
+    TypeError
+        If it is no array, and offers neither the buffer protocol nor DLPack.
+    ValueError
+        If its shape, type or layout is not as it should be, or it is read-only.
+    """
+    array = _array_over(name, memory)
+    if array.shape != shape:
+        raise ValueError(
+            f"{name} must have shape {_shape_text(shape)}; got {_shape_text(array.shape)}"
+        )
+    if array.dtype != dtype or not array.dtype.isnative:
+        raise ValueError(
+            f"{name} must be of type {dtype}, in the machine's byte order, because it is used in "
+            f"place; got {array.dtype!r}"
+        )
+    if not _has_layout(np.atleast_2d(array)):
+        raise ValueError(
+            f"{name} must be aligned and contiguous along its last axis, because it is used in "
+            f"it lies; got strides {array.strides}"
+        )
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is read-only; give memory that can be written to")
+    return array
+
+
+def _array_over(name: str, memory: Any) -> NDArray[Any]:
+    """An array over the memory of an object."""
+    if isinstance(memory, np.ndarray):
+        return memory
+    try:
+        return np.asarray(memoryview(memory))
+    except TypeError:
+        pass
+    if not hasattr(memory, "__dlpack__"):
+        raise TypeError(
+            f"{name} must be an array, or an object with the buffer protocol or DLPack; "
+            f"got {type(memory).__name__}"
+        )
+    try:
+        return np.from_dlpack(memory)
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise TypeError(f"{name} gives no access to its memory: {error}") from error
 
 
 def _chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -26,7 +26,7 @@ from downslope.activations import Activation
 from downslope.layers import Dense, Layer
 from downslope.losses import Loss
 from downslope.network import Network
-from downslope.optimizers import Optimizer, as_optimizer
+from downslope.optimizers import Optimizer, as_stepwise
 from downslope.training import Trainer
 
 SYMBOLS = ("numbered", "indexed")
@@ -264,7 +264,13 @@ def explain(
     """
     if not isinstance(network, Network):
         raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
-    chosen, optimizer = _one_by_one(network.checked_loss(loss)), as_optimizer(optimizer)
+    chosen, optimizer = _one_by_one(network.checked_loss(loss)), as_stepwise(optimizer, "explain")
+    for number, dense in enumerate(network._dense, 1):
+        if dense.l1 or dense.l2 or not dense.trainable:
+            raise ValueError(
+                f"explain shows the gradient of the loss alone; layer {number} has a penalty or is "
+                "frozen: build the network without l1, l2 and trainable=False"
+            )
     small = network.parameters.size <= _FEW
     symbols = SYMBOLS[not small] if symbols is None else choose("symbols", symbols, SYMBOLS)
     row = as_rows("x", _one_row("x", x), network.inputs, network.dtype)

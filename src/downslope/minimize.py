@@ -20,7 +20,7 @@ from downslope._validate import as_count, as_number, as_point, as_seed, choose
 from downslope.gradients import as_slope, as_value, differences, given, slope_at
 from downslope.layers import Dense
 from downslope.network import Network
-from downslope.optimizers import SGD, Optimizer, as_optimizer
+from downslope.optimizers import SGD, Optimizer, as_stepwise
 from downslope.training import Trainer
 
 # Of the differences that stand in for a gradient that is not given.
@@ -153,7 +153,7 @@ def minimize(
     diverged at step 34: x ran away; lower the learning rate, or see whether fun has a minimum
     """
     start = _as_start(x0, size, seed)
-    optimizer = as_optimizer(optimizer)
+    optimizer = as_stepwise(optimizer, "minimize")
     if learning_rate is not None and not callable(learning_rate):
         choose("learning_rate", learning_rate, ("backtracking",))
         _check_backtracking(optimizer)

@@ -18,17 +18,22 @@ from downslope._validate import (
     LOOK_SIZE,
     as_any_targets,
     as_count,
+    as_finite,
     as_float_type,
+    as_memory,
     as_number,
+    as_row,
     as_rows,
     as_seed,
     as_targets,
     as_weights,
+    some_rows,
 )
 from downslope.activations import Activation
 from downslope.initializers import Initializer
 from downslope.layers import TRAINING_OPTIONS, Dense, Layer
 from downslope.losses import Loss, as_loss
+from downslope.passes import Pass
 
 if TYPE_CHECKING:
     from downslope.callbacks import Callback
@@ -73,6 +78,11 @@ class Network:
     seed : int, optional
         From 0 to 2**64 - 1.  Determines initial weights and the order of rows in training; drawn
         at random (and kept in `seed`) if not given.
+    parameters, gradients : array (n,), optional
+        Memory of the caller's for the attributes of these names: anything of the network's type
+        with the buffer protocol or DLPack, such as a slice of a larger array, shared memory, a
+        memory map or a tensor on the CPU.  Used where it lies and never copied; the parameters are
+        taken as they stand, in place of initial weights.
 
     Attributes
     ----------
@@ -119,6 +129,8 @@ class Network:
         input_noise: float = 0.0,
         dtype: Any = "float32",
         seed: int | None = None,
+        parameters: Any = None,
+        gradients: Any = None,
     ) -> None:
         if layers is None:
             inputs, dense = _from_widths(
@@ -145,7 +157,9 @@ class Network:
             raise ValueError("dropout of the last layer drops outputs; give it to those before")
         self.input_dropout = as_number("input_dropout", input_dropout, at_least=0.0, below=1.0)
         self.input_noise = as_number("input_noise", input_noise, at_least=0.0)
-        self._build(inputs, dense, as_float_type(dtype), as_seed(seed))
+        self._build(inputs, dense, as_float_type(dtype), as_seed(seed), parameters, gradients)
+        if parameters is not None:
+            return
         with np.errstate(over="ignore"):  # what overflows is found by the check that follows
             _plan.initialize(self.layers, dense, self.seed)
         if not np.isfinite(self._parameters).all():
@@ -154,7 +168,15 @@ class Network:
                 "give smaller ones, or dtype='float64'"
             )
 
-    def _build(self, inputs: int, dense: Sequence[Dense], dtype: np.dtype[Any], seed: int) -> None:
+    def _build(
+        self,
+        inputs: int,
+        dense: Sequence[Dense],
+        dtype: np.dtype[Any],
+        seed: int,
+        parameters: Any = None,
+        gradients: Any = None,
+    ) -> None:
         self._dense = list(dense)
         self.dtype, self.seed = dtype, seed
         self.metadata: dict[str, str] = {}
@@ -162,12 +184,20 @@ class Network:
             inputs, dense, dtype, self.input_dropout, self.input_noise
         )
         self.inputs, self.outputs = self._engine_plan.inputs, self._engine_plan.outputs
-        self._parameters = aligned_zeros(self._engine_plan.parameters, dtype)
+        shape = (self._engine_plan.parameters,)
+        self._parameters: NDArray[Any] = (
+            aligned_zeros(shape, dtype)
+            if parameters is None
+            else as_finite("parameters", as_memory("parameters", parameters, shape, dtype)[None])[0]
+        )
+        self._gradients: NDArray[Any] | None = (
+            None if gradients is None else as_memory("gradients", gradients, shape, dtype)
+        )
+        if self._gradients is not None and np.may_share_memory(self._gradients, self._parameters):
+            raise ValueError("parameters and gradients overlap; give each memory of its own")
         self.layers: list[Layer] = _plan.make_views(inputs, dense, self._parameters)
-        self._gradients: NDArray[Any] | None = None
         self._idle: list[_engine.Workspace] = []  # of `predict`, one for each thread at work
-        self._pass: _engine.Workspace | None = None  # of the last `forward`
-        self._pass_rows = 0
+        self._pass = Pass(self)  # of the last `forward`
         #: Held by the thread that trains the network.
         self.exclusive = Exclusive(
             "another thread is training this network, or in its forward() or backward(). Train one "
@@ -242,8 +272,34 @@ class Network:
             self._idle.append(workspace)
         return result
 
+    def predict_one(self, x: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+        """The outputs for one row of inputs.
+
+        Parameters
+        ----------
+        x : array (inputs,)
+        threads : int, optional
+
+        Returns
+        -------
+        array (outputs,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x is not as it should be.
+
+        Examples
+        --------
+        >>> import downslope as ds
+        >>> net = ds.Network([2, 1], weights=[[[1.0], [2.0]]])
+        >>> net.predict_one([1.0, 1.0])
+        array([3.], dtype=float32)
+        """
+        return self.predict(as_row("x", x, self.inputs), threads=threads)[0]
+
     def forward(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
-        """The outputs for rows of inputs, keeping what `backward` needs.
+        """The outputs for rows of inputs, keeping what `backward` needs; see `Pass` for several.
 
         Parameters
         ----------
@@ -270,17 +326,8 @@ class Network:
         >>> net.backward([[1.0]])
         array([[1., 2.]], dtype=float32)
         """
-        x = _some_rows("X", as_rows("X", X, self.inputs, self.dtype))
-        out = np.empty((len(x), self.outputs), self.dtype)
         with self.exclusive:
-            if self._pass is None or self._pass.rows < len(x):
-                self._pass = _engine.Workspace(self._engine_plan, len(x), True)
-            self._pass_rows = 0
-            _engine.forward(
-                self._engine_plan, self._parameters, x, out, self._pass, _threads.resolve(threads)
-            )
-            self._pass_rows = len(x)
-        return out
+            return self._pass.forward(X, threads=threads)
 
     def backward(
         self, d_out: ArrayLike, *, accumulate: bool = False, threads: int | None = None
@@ -308,26 +355,10 @@ class Network:
         TypeError, ValueError
             If `d_out` is not as it should be.
         """
-        if self._pass is None or self._pass_rows == 0:
-            raise RuntimeError("backward() needs a forward() before it: call net.forward(X)")
-        d = as_rows("d_out", d_out, self.outputs, self.dtype)
-        if len(d) != self._pass_rows:
-            raise ValueError(
-                f"d_out must have the {self._pass_rows} rows of the last forward(); got {len(d)}"
-            )
-        d_x = np.empty((len(d), self.inputs), self.dtype)
         with self.exclusive:
-            _engine.backward(
-                self._engine_plan,
-                self._parameters,
-                d,
-                self.gradients,
-                d_x,
-                self._pass,
-                _threads.resolve(threads),
-                accumulate,
+            return self._pass.backward(
+                d_out, self.gradients, accumulate=accumulate, threads=threads
             )
-        return d_x
 
     def evaluate(
         self,
@@ -589,7 +620,7 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
             ready = _engine.ready_dataset(self._engine_plan, X, y)
             if ready is not None:
                 return ready  # the usual case of a single step, quickly
-        x = _some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
+        x = some_rows("X" + suffix, as_rows("X" + suffix, X, self.inputs, self.dtype))
         weight = as_weights(sample_weight, len(x), self.dtype)
         if not isinstance(loss, Loss):
             return Rows(loss, x, as_any_targets("y" + suffix, y, len(x)), weight)
@@ -893,9 +924,3 @@ def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:
         and X.dtype is y.dtype is dtype
         and X.size + y.size <= LOOK_SIZE
     )
-
-
-def _some_rows(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    if len(array) == 0:
-        raise ValueError(f"{name} has no rows; give at least one")
-    return array

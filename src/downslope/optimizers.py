@@ -682,3 +682,11 @@ def as_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
     if choose("optimizer", optimizer, [*OPTIMIZERS, "lbfgs"]) == "lbfgs":
         return LBFGS()
     return OPTIMIZERS[optimizer]()  # type: ignore[call-arg]
+
+
+def as_stepwise(optimizer: str | Optimizer, user: str) -> Optimizer:
+    """The same, for a user who makes single steps."""
+    chosen = as_optimizer(optimizer)
+    if isinstance(chosen, LBFGS):
+        raise TypeError(f"{user} makes single steps, LBFGS whole runs: give another optimizer")
+    return chosen

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from downslope import _engine, _kernels, _lbfgs, _own_loss, _plan, _threads
 from downslope._memory import aligned_zeros
 from downslope._own_loss import LossFunction, Rows
 from downslope._sampling import SAMPLINGS, Order, with_class_weight
-from downslope._validate import as_count, as_number, choose
+from downslope._validate import as_count, as_memory, as_number, as_row, choose
 from downslope.callbacks import Callback, Checkpoint, Progress
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
@@ -27,6 +27,9 @@ from downslope.losses import Loss
 from downslope.metrics import Metric, as_metrics
 from downslope.network import Network
 from downslope.optimizers import LBFGS, SGD, Optimizer, as_optimizer
+
+if TYPE_CHECKING:
+    from downslope.interop.mpi import Ranks
 
 DIVERGENCES = ("raise", "warn")
 
@@ -104,6 +107,16 @@ class Trainer:
     optimizer : str, Optimizer or LBFGS, default "sgd"
     threads : int, optional
         At most so many; see `set_num_threads`.
+    state : array (states, parameters), optional
+        Memory of the caller's for the attribute of this name, used where it lies and as it stands:
+        zeros, or the state of an earlier trainer.  As `Network` takes its parameters.
+    communicator : mpi4py.MPI.Intracomm, optional
+        Its ranks train together: each calls `step` and `fit` with the same arguments, computes its
+        share of every batch's rows, and has the same parameters after each update.  Parameters and
+        seed are those of rank 0.  See docs/embedding.md.
+    rank_order : {"any", "fixed"}, default "any"
+        How the ranks' gradients are added up: as is quickest, or in turn, which gives the bits
+        that a single rank gives.
 
     Attributes
     ----------
@@ -152,6 +165,9 @@ class Trainer:
         optimizer: str | Optimizer | LBFGS = "sgd",
         *,
         threads: int | None = None,
+        state: Any = None,
+        communicator: Any = None,
+        rank_order: str = "any",
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
@@ -178,7 +194,18 @@ class Trainer:
         self._resumed: tuple[_Run, list[CallbackState]] | None = None
         # L-BFGS needs the gradients alone
         self._rule = SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
-        self.state, self._descent = _make_descent(network, self._rule)
+        self.state, self._descent = _make_descent(network, self._rule, state)
+        self._ranks: Ranks | None = None
+        if communicator is not None:
+            from downslope.interop.mpi import Ranks
+
+            if network.is_noisy:
+                raise ValueError(
+                    "ranks that train together would draw the same noise for their different rows: "
+                    "drop the dropout and the input noise, or the communicator"
+                )
+            self._ranks = Ranks(communicator, rank_order)
+            self._ranks.join({**_without_seed(network), **self._specification()}, network)
 
     @property
     def steps(self) -> int:
@@ -242,6 +269,98 @@ class Trainer:
         finally:
             self.network.exclusive.release()
         return total / data.rows
+
+    def learn_one(self, x: ArrayLike, y: ArrayLike) -> float:
+        """One update from one row, as rows come in one at a time.
+
+        Parameters
+        ----------
+        x : array (inputs,)
+        y : number or array (outputs,)
+            The target; a class label for a loss with labels.
+
+        Returns
+        -------
+        float
+            The row's loss before the update.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError, FloatingPointError
+            See `step`.
+
+        Examples
+        --------
+        >>> import downslope as ds
+        >>> net = ds.Network([2, 1], weights="zeros")
+        >>> trainer = ds.Trainer(net, loss="half_squared_error", optimizer=ds.SGD(0.1))
+        >>> trainer.learn_one([1.0, 2.0], 3.0)
+        4.5
+        """
+        return self.step(as_row("x", x, self.network.inputs), np.asarray(y)[None])
+
+    def row_gradients(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """The gradients of the loss of each row by itself (per-sample gradients).
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        y : array (rows, outputs), or (rows,) for one output or for class labels
+        sample_weight : array (rows,), optional
+            Factors of the rows' losses.
+        out : array (rows, parameters), optional
+            Where to write them, of the network's type.
+
+        Returns
+        -------
+        array (rows, parameters)
+            `out`, if given.  Without the layers' penalties, the mean over the rows is what
+            `compute_gradients` gives, to rounding.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as it should be.
+        RuntimeError
+            If another thread is training the network.
+        FloatingPointError
+            If a loss is not finite.
+
+        Examples
+        --------
+        >>> import downslope as ds
+        >>> net = ds.Network([1, 1], weights="zeros", dtype="float64")
+        >>> ds.Trainer(net).row_gradients([[1.0], [2.0]], [[2.0], [1.0]])
+        array([[-4., -4.],
+               [-4., -2.]])
+        """
+        data = self.network.dataset(X, y, self.loss, sample_weight)
+        if isinstance(data, Rows):
+            raise TypeError(
+                "row_gradients needs a loss by its name; for a function, give its gradient to "
+                "Pass.backward with an array (rows, parameters)"
+            )
+        if self.network.is_noisy:
+            raise ValueError(
+                "row_gradients would be those of noise drawn for each row: drop the dropout and "
+                "the input noise"
+            )
+        shape, dtype = (data.rows, self.network.parameters.size), self.network.dtype
+        result = np.empty(shape, dtype) if out is None else as_memory("out", out, shape, dtype)
+        with self.network.exclusive:
+            total = self._descent.compute_row_gradients(
+                data, self._losses[data.has_labels], result, _threads.resolve(self.threads)
+            )
+        if not math.isfinite(total):
+            self._check(_engine.STATUS_LOSS_NOT_FINITE)
+        return result
 
     def compute_gradients(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
@@ -575,8 +694,9 @@ class Trainer:
         self.metrics = as_metrics(metrics, labels)
         held_out = 0 if validation is None else validation.rows
         run = _Run(count, held_out, batch, shuffle, sampling, self.epoch)
+        together = contextlib.nullcontext() if self._ranks is None else self._ranks.together()
 
-        with self.network.exclusive:
+        with self.network.exclusive, together:
             run = self._begin(run, watchers)
             self.history = run.history
             self.rows, self.epochs = run.rows, epochs
@@ -638,7 +758,7 @@ class Trainer:
         callbacks: Sequence[Callback],
     ) -> None:
         while self.epoch < self.target_epoch and not run.stopped:
-            if run.batch == 0 and _any_stops(
+            if run.batch == 0 and self._any_stops(
                 callback.on_epoch_begin(self, self.epoch) for callback in callbacks
             ):
                 run.stopped = True
@@ -666,12 +786,12 @@ class Trainer:
         run.seconds += time.perf_counter() - begin
         run.end_epoch(logs)
         self.epoch += 1
-        run.stopped |= _any_stops(
+        run.stopped |= self._any_stops(
             callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks
         )
         if run.stopped:
             self.target_epoch = self.epoch
-        run.stopped |= _any_stops(callback.on_pause(self) for callback in callbacks)
+        run.stopped |= self._any_stops(callback.on_pause(self) for callback in callbacks)
 
     def _logs(
         self,
@@ -718,7 +838,7 @@ class Trainer:
         assert data is not None
 
         def begin_epoch() -> float:
-            run.stopped |= _any_stops(
+            run.stopped |= self._any_stops(
                 callback.on_epoch_begin(self, self.epoch) for callback in callbacks
             )
             return time.perf_counter()
@@ -757,9 +877,8 @@ class Trainer:
         watchers = [callback for callback in callbacks if callback.watches_batches]
         stops = False
         while run.batch < run.batches and not stops:
-            stops = _any_stops(callback.on_batch_begin(self, run.batch) for callback in watchers)
-            if stops:
-                break
+            if self._begin_batch(run, watchers):
+                return True
             begin, met, total = time.perf_counter(), run.met, run.total
             pause = min((callback.next_pause() for callback in callbacks), default=math.inf)
             run.advance(
@@ -776,7 +895,8 @@ class Trainer:
             run.seconds += time.perf_counter() - begin
             stops = self._end_batch(run, (run.total - total) / (run.met - met), watchers)
             if run.batch < run.batches:
-                stops |= _any_stops(callback.on_pause(self) for callback in callbacks)
+                pauses = _any_stops(callback.on_pause(self) for callback in callbacks)
+                stops |= pauses and self._ranks is None  # ranks pause each at its own time
         return stops
 
     def _run_given(
@@ -785,7 +905,7 @@ class Trainer:
         """The same with batches as they come, each a step."""
         watchers = [callback for callback in callbacks if callback.watches_batches]
         for batch in itertools.islice(source.batches, run.batch, None):
-            if _any_stops(callback.on_batch_begin(self, run.batch) for callback in watchers):
+            if self._begin_batch(run, watchers):
                 return True
             begin = time.perf_counter()
             x, y, weight = _as_batch(batch)
@@ -797,7 +917,8 @@ class Trainer:
             run.batch += 1
             run.seconds += time.perf_counter() - begin
             stops = self._end_batch(run, total / data.rows, watchers)
-            if stops | _any_stops(callback.on_pause(self) for callback in callbacks):
+            pauses = _any_stops(callback.on_pause(self) for callback in callbacks)
+            if stops or (pauses and self._ranks is None):
                 return True
         if run.met == 0:
             raise ValueError(
@@ -806,9 +927,21 @@ class Trainer:
             )
         return False
 
+    def _any_stops(self, answers: Iterable[bool | None]) -> bool:
+        """The same of all ranks, if there are several."""
+        stops = _any_stops(answers)
+        return stops if self._ranks is None else self._ranks.any(stops)
+
+    def _begin_batch(self, run: _Run, watchers: Sequence[Callback]) -> bool:
+        return bool(watchers) and self._any_stops(
+            callback.on_batch_begin(self, run.batch) for callback in watchers
+        )
+
     def _end_batch(self, run: _Run, loss: float, watchers: Sequence[Callback]) -> bool:
         logs = {"loss": loss}
-        return _any_stops(callback.on_batch_end(self, run.batch - 1, logs) for callback in watchers)
+        return bool(watchers) and self._any_stops(
+            callback.on_batch_end(self, run.batch - 1, logs) for callback in watchers
+        )
 
     def _weighted(self, data: _engine.Dataset | Rows, class_weight: Any) -> _engine.Dataset | Rows:
         if class_weight is None:
@@ -827,6 +960,8 @@ class Trainer:
     ) -> tuple[float, int]:
         """Steps from batch number `batch` of the order on, for so many seconds; the sum of the
         rows' losses, on top of `total`, and the batch to go on with."""
+        if self._ranks is not None:
+            return self._ranks.train(self, data, order, batch_size, threads, batch, total, seconds)
         if isinstance(data, Rows):
             return self._train_own(data, order, batch_size, threads, batch, total, seconds)
         rates = None
@@ -1020,13 +1155,20 @@ def _check_for_lbfgs(network: Network, callbacks: Sequence[Callback], *, in_batc
         )
 
 
-def _make_descent(network: Network, optimizer: Optimizer) -> tuple[NDArray[Any], _engine.Descent]:
-    """The optimiser's state (states, parameters), and the engine's descent with it."""
+def _make_descent(
+    network: Network, optimizer: Optimizer, memory: Any
+) -> tuple[NDArray[Any], _engine.Descent]:
+    """The optimiser's state (states, parameters), in memory that is given or new, and the engine's
+    descent with it."""
     kernel, momentum = optimizer.kernel, optimizer.ema_momentum
     states = _kernels.OPTIMIZER_STATES[kernel]
-    state = aligned_zeros((states + (momentum is not None), network.parameters.size), network.dtype)
-    for row, value in zip(state, optimizer.initial_state, strict=False):
-        row[...] = value
+    shape = (states + (momentum is not None), network.parameters.size)
+    if memory is None:
+        state = aligned_zeros(shape, network.dtype)
+        for row, value in zip(state, optimizer.initial_state, strict=False):
+            row[...] = value
+    else:
+        state = as_memory("state", memory, shape, network.dtype)
     descent = _engine.Descent(
         network._engine_plan,
         network.parameters,

@@ -75,13 +75,15 @@ class Objective:
             )
             for part in rows.parts()
         )
-        return self.row_factor * self.reported * total / rows.total + self.mean_offset(rows)
+        return self.row_factor * self.reported * total / rows.total + self.mean_offset(
+            rows.targets, rows.weight
+        )
 
-    def mean_offset(self, rows: Rows) -> float:
+    def mean_offset(self, targets: NDArray[Any], weight: NDArray[Any] | None = None) -> float:
         """The mean of what the reported loss has besides."""
         if self.offset is None:
             return 0.0
-        return float(np.average(self.offset(rows.targets), weights=rows.weight))
+        return float(np.average(self.offset(targets), weights=weight))
 
     def gradients(self, trainer: Trainer, rows: Rows) -> float:
         """The reported loss of a batch with its penalty; its gradients in ``network.gradients``."""
@@ -93,7 +95,7 @@ class Objective:
         if per_weight != 1:
             network.gradients *= per_weight
         if self.reported == 1:
-            return loss + self.mean_offset(rows)
+            return loss + self.mean_offset(rows.targets, rows.weight)
         squares = sum(float(np.vdot(layer.weights, layer.weights)) for layer in network.layers)
         penalty = 0.5 * self.alpha * squares / rows.total
         return self.reported * (loss - penalty) + penalty
@@ -123,7 +125,7 @@ class Epochs:
             threads = _threads.resolve(self.trainer.threads)
             with self.trainer.network.exclusive:
                 total, _ = self.trainer._train(self._data, order, self.batch_size, threads)
-            return total / len(order) + self.objective.mean_offset(self.rows.take(order))
+            return total / len(order) + self.objective.mean_offset(self.rows.targets[order])
         total = 0.0
         for first in range(0, len(order), self.batch_size):
             batch = self.rows.take(order[first : first + self.batch_size])

@@ -1,0 +1,401 @@
+"""Many networks of one shape, trained in one call."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from downslope import _engine, _plan, _threads
+from downslope._memory import aligned_zeros
+from downslope._own_loss import Rows
+from downslope._validate import as_count, as_rows, as_weights, choose
+from downslope.callbacks import EarlyStopping
+from downslope.history import History
+from downslope.losses import Loss
+from downslope.network import Network
+from downslope.optimizers import LBFGS, Optimizer
+from downslope.training import DIVERGENCES, Trainer
+
+# Bytes of a cache line: members that are trained by different threads share none.
+_LINE = 64
+
+
+class Ensemble:
+    """Networks of one shape, each with its own seed, trained side by side.
+
+    A member is trained by one thread from its first step to its last, so that its parameters stay
+    in that thread's cache, and the threads never wait for each other or for Python.  What comes out
+    is, to the bit, what ``Network(..., seed=seed).fit(...)`` gives for each member alone.
+
+    Parameters
+    ----------
+    n : int
+        Number of members.
+    widths, layers
+        As for `Network`.
+    seed : int or list of int, optional
+        Of each member; one number stands for seed, seed + 1, ...; drawn at random if not given.
+    **arguments
+        The other arguments of `Network`, the same for all members.
+
+    Attributes
+    ----------
+    networks : list of Network
+        The members.
+    parameters : array (n, parameters)
+        Those of all members, writable; each member's own are a row of it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `Network`.
+
+    Examples
+    --------
+    >>> import downslope as ds, numpy as np
+    >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+    >>> ensemble = ds.Ensemble(5, [1, 16, 1], activation="tanh", seed=0)
+    >>> histories = ensemble.fit(x, x**2, optimizer=ds.Adam(0.01), epochs=100)
+    >>> mean, spread = ensemble.mean_and_spread([[0.5], [3.0]])
+    >>> bool(spread[0, 0] < spread[1, 0])  # they differ where there was no data
+    True
+    """
+
+    def __init__(
+        self,
+        n: int,
+        widths: Sequence[int] | int,
+        layers: Sequence[Any] | None = None,
+        *,
+        seed: int | Sequence[int] | None = None,
+        **arguments: Any,
+    ) -> None:
+        n = as_count("n", n)
+        for name in ("parameters", "gradients"):
+            if name in arguments:
+                raise TypeError(
+                    f"an Ensemble has memory of its own and takes no {name}; write into "
+                    "ensemble.parameters instead"
+                )
+        first = Network(widths, layers, seed=_first_seed(seed, n), **arguments)
+        seeds = (
+            list(seed)
+            if isinstance(seed, Iterable)
+            else [(first.seed + member) % (1 << 64) for member in range(n)]
+        )
+        size = first.parameters.size
+        padded = -(-size // _LINE) * _LINE
+        self.parameters: NDArray[Any] = aligned_zeros((n, padded), first.dtype)[:, :size]
+        self.networks: list[Network] = []
+        for row, member_seed in zip(self.parameters, seeds, strict=True):
+            row[:] = Network(widths, layers, seed=member_seed, **arguments).parameters
+            self.networks.append(
+                Network(widths, layers, seed=member_seed, parameters=row, **arguments)
+            )
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "mse",
+        optimizer: str | Optimizer | Sequence[str | Optimizer] = "sgd",
+        epochs: int = 1,
+        batch_size: int | None = 32,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        early_stopping: EarlyStopping | None = None,
+        on_divergence: str = "raise",
+        threads: int | None = None,
+    ) -> list[History]:
+        """Train all members.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        y : array (rows, outputs), or (rows,) for one output or for class labels
+        loss : str or Loss, default "mse"
+            By its name, see `Network.fit`.
+        optimizer : str or Optimizer, or a list with one for each member, default "sgd"
+        epochs, batch_size, shuffle
+            See `Trainer.fit`.
+        sample_weight : array (rows,) or (n, rows), optional
+            For all members, or for each its own: counts of a bootstrap sample, zeros for the fold
+            that is held out.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Evaluated by each member after each of its epochs.
+        early_stopping : EarlyStopping, optional
+            Its settings, for each member by itself.
+        on_divergence : {"raise", "warn"}, default "raise"
+            What to do, after all members have ended, if some met numbers that are not finite.
+            These have their last finite parameters.
+        threads : int, optional
+            At most so many, for this call; each trains other members.
+
+        Returns
+        -------
+        list of History
+            One for each member.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as it should be; nothing has changed then.
+        RuntimeError
+            If another thread is training a member.
+        FloatingPointError
+            If members diverge, unless `on_divergence` is "warn".
+        KeyboardInterrupt
+            On Ctrl-C.
+        """
+        epochs, n = as_count("epochs", epochs), len(self)
+        choose("on_divergence", on_divergence, DIVERGENCES)
+        trainers = [
+            Trainer(network, loss, chosen)
+            for network, chosen in zip(self.networks, _for_members(optimizer, n), strict=True)
+        ]
+        for trainer in trainers:
+            _check_optimizer(trainer.optimizer)
+        data = self._data(trainers[0], X, y, sample_weight)
+        validation = None
+        if validation_data is not None:
+            validation = _by_name(trainers[0]._validation(validation_data))
+        if early_stopping is not None:
+            _check_stopping(early_stopping, trainers[0], validation is not None)
+        rows = data[0].rows
+        batch = rows if batch_size is None else min(as_count("batch_size", batch_size), rows)
+        members = [
+            _Member(trainer, own, validation, batch, epochs, shuffle, early_stopping, on_divergence)
+            for trainer, own in zip(trainers, data, strict=True)
+        ]
+        _run_jobs([member.train for member in members], _threads.resolve(threads))
+
+        diverged = [index for index, member in enumerate(members) if member.status]
+        if diverged:
+            message = (
+                f"the descent of members {diverged} diverges; their parameters are the last finite "
+                "ones. Lower their learning rates, or scale the inputs and targets"
+            )
+            if on_divergence == "raise":
+                raise FloatingPointError(message)
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return [member.history for member in members]
+
+    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+        """The outputs of each member.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        threads : int, optional
+
+        Returns
+        -------
+        array (n, rows, outputs)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not as it should be.
+        """
+        first = self.networks[0]
+        x = as_rows("X", X, first.inputs, first.dtype)
+        result = np.empty((len(self), len(x), first.outputs), first.dtype)
+        for network, out in zip(self.networks, result, strict=True):
+            network.predict(x, out=out, threads=threads)
+        return result
+
+    def mean_and_spread(
+        self, X: ArrayLike, *, threads: int | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of the members' outputs.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        threads : int, optional
+
+        Returns
+        -------
+        mean, spread : array (rows, outputs)
+            The standard deviation is that of the members themselves (divided by n).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not as it should be.
+        """
+        outputs = self.predict(X, threads=threads)
+        return outputs.mean(axis=0, dtype=np.float64), outputs.std(axis=0, dtype=np.float64)
+
+    def _data(
+        self, trainer: Trainer, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> list[_engine.Dataset]:
+        """The same rows for each member, with its own weights."""
+        shared = None if sample_weight is None or np.ndim(sample_weight) == 2 else sample_weight
+        data = _by_name(trainer.network.dataset(X, y, trainer.loss, shared))
+        x, targets, weight = data.arrays
+        weights = [weight] * len(self)
+        if sample_weight is not None and shared is None:
+            given = np.asarray(sample_weight)
+            if given.shape != (len(self), data.rows):
+                raise ValueError(
+                    f"sample_weight must have shape ({data.rows},) or ({len(self)}, {data.rows}), "
+                    f"a row for each member; got {given.shape}"
+                )
+            weights = [as_weights(row, data.rows, trainer.network.dtype) for row in given]
+        return [
+            _engine.Dataset(network._engine_plan, x, targets, own)
+            for network, own in zip(self.networks, weights, strict=True)
+        ]
+
+
+class _Member:
+    """The training of one member."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        data: _engine.Dataset,
+        validation: _engine.Dataset | None,
+        batch_rows: int,
+        epochs: int,
+        shuffle: bool,
+        stopping: EarlyStopping | None,
+        on_divergence: str,
+    ) -> None:
+        self.trainer, self.data, self.validation = trainer, data, validation
+        self.batch_rows, self.epochs, self.shuffle = batch_rows, epochs, shuffle
+        self.stopping = stopping
+        self.restores = stopping is not None and stopping.restore_best_weights
+        self.keeps_last = on_divergence == "raise"
+        self.history = History()
+        self.status = _engine.STATUS_OK
+
+    def train(self, cancelled: NDArray[np.int8]) -> None:
+        """All epochs, on the calling thread."""
+        network, descent = self.trainer.network, self.trainer._descent
+        order = np.empty(self.data.rows, np.int64) if self.shuffle else None
+        run = _engine.Run(order, cancelled, network.seed, _plan.STREAM_ORDER, self.batch_rows)
+        if self.stopping is not None:
+            monitors_validation = self.stopping.monitor == "val_loss"
+            run.stop_early(monitors_validation, self.stopping.patience, self.stopping.min_delta)
+        losses = np.empty((2, self.epochs))
+        by_targets, validation = self.trainer._losses, self.validation
+        best = network.parameters.copy() if self.restores else None
+        with network.exclusive:
+            if descent.needs_gradients(self.batch_rows):
+                descent.keep_gradients(network.gradients)
+            begin = time.perf_counter()
+            self.status, epochs = descent.run(
+                run,
+                self.data,
+                by_targets[self.data.has_labels],
+                validation,
+                None if validation is None else by_targets[validation.has_labels],
+                network._take_workspace(),
+                losses,
+                best,
+            )
+            self.history.seconds = time.perf_counter() - begin
+            if best is not None and epochs and not (self.status and self.keeps_last):
+                network.parameters[:] = best
+        self.history.loss = losses[0, :epochs].tolist()
+        if validation is not None:
+            self.history.val_loss = losses[1, :epochs].tolist()
+
+
+def _run_jobs(jobs: list[Callable[[NDArray[np.int8]], None]], threads: int) -> None:
+    """Call all jobs, on the calling thread and so many less one; the first error ends it.
+
+    A job is given an array of one element, which is not zero from when it should end.
+    """
+    cancelled = np.zeros(1, np.int8)
+    remaining, lock = iter(jobs), threading.Lock()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for job in _taken(remaining, lock):
+                job(cancelled)
+        except BaseException as error:
+            cancelled[0] = 1
+            errors.append(error)
+
+    helpers = [threading.Thread(target=work) for _ in range(min(threads, len(jobs)) - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
+
+
+def _taken(jobs: Iterator[Any], lock: threading.Lock) -> Iterator[Any]:
+    """Jobs from an iterator that several threads take from."""
+    while True:
+        with lock:
+            job = next(jobs, None)
+        if job is None:
+            return
+        yield job
+
+
+def _by_name(data: _engine.Dataset | Rows) -> _engine.Dataset:
+    """Data for a loss by its name."""
+    if isinstance(data, Rows):
+        raise TypeError("an Ensemble is trained without Python in between: give a loss by name")
+    return data
+
+
+def _first_seed(seed: Any, n: int) -> Any:
+    if not isinstance(seed, Iterable):
+        return seed
+    seeds = list(seed)
+    if len(seeds) != n:
+        raise ValueError(f"seed must be a number or have one for each of {n} members; got {seeds}")
+    return seeds[0]
+
+
+def _for_members(optimizer: Any, n: int) -> list[Any]:
+    if isinstance(optimizer, str | Optimizer) or not isinstance(optimizer, Iterable):
+        return [optimizer] * n
+    optimizers = list(optimizer)
+    if len(optimizers) != n:
+        raise ValueError(
+            f"optimizer must be one for all or a list of one for each of {n} members; "
+            f"got {len(optimizers)}"
+        )
+    return optimizers
+
+
+def _check_optimizer(optimizer: Optimizer | LBFGS) -> None:
+    """Refuse what the loop in the engine does not do."""
+    if isinstance(optimizer, LBFGS) or optimizer.schedule is not None:
+        raise ValueError(
+            "an Ensemble takes step-wise optimisers with a constant learning rate; "
+            f"got {optimizer!r}"
+        )
+    if optimizer.ema_momentum is not None or optimizer.gradient_accumulation_steps > 1:
+        raise ValueError(
+            "an Ensemble does not average parameters or accumulate gradients over steps; "
+            f"got {optimizer!r}"
+        )
+
+
+def _check_stopping(stopping: Any, trainer: Trainer, validates: bool) -> None:
+    if not isinstance(stopping, EarlyStopping):
+        raise TypeError(f"early_stopping must be a downslope.EarlyStopping; got {stopping!r}")
+    trainer.validates = validates
+    stopping.on_fit_begin(trainer)
