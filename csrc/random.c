@@ -1,10 +1,7 @@
 /* random.c: random numbers as functions of (seed, stream, i), without a state to carry or to save.
  *
- * The generator is Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
- * as 1, 2, 3", SC 2011).  Its key is the seed, low word first; its counter is the number of the
- * block (low word, high word), then the stream (low word, high word).  Each block of four words
- * makes two draws of 64 bits: draw i is words 2 (i mod 2), the low half, and 2 (i mod 2) + 1, the
- * high half, of block i div 2.
+ * The generator is that of philox.h.  Each block of four words makes two draws of 64 bits: draw i is
+ * words 2 (i mod 2), the low half, and 2 (i mod 2) + 1, the high half, of block i div 2.
  *
  * Numeric contract: every result is the same to the bit on every machine.  Floating point is plain
  * IEEE + - * / and square root, compiled without contraction, and the logarithm is our own. */
@@ -12,50 +9,29 @@
 #include <string.h>
 
 #include "downslope.h"
+#include "philox.h"
 
 /* ---- Draws ---- */
 
-/* Blocks are made together, word by word, in loops that the compiler turns into vectors. */
-enum { BLOCKS = 32, DRAWS = 2 * BLOCKS };
+enum { DRAWS = 2 * PHILOX_BLOCKS };
 
 typedef struct draws {
   uint64_t seed, stream, next; /* next: index of the next draw */
   uint64_t bits[DRAWS];        /* the last draws made; bits[i % DRAWS] is draw i */
 } draws;
 
-static inline uint32_t low(uint64_t x) { return (uint32_t)x; }
-static inline uint32_t high(uint64_t x) { return (uint32_t)(x >> 32); }
-
-/* bits (2 * BLOCKS,) = the draws of BLOCKS blocks from number `first` onwards. */
-static void philox(uint64_t seed, uint64_t stream, uint64_t first, uint64_t *bits) {
-  uint32_t c0[BLOCKS], c1[BLOCKS], c2[BLOCKS], c3[BLOCKS];
-  uint32_t k0 = low(seed), k1 = high(seed);
-  for (int b = 0; b < BLOCKS; ++b) {
-    c0[b] = low(first + (uint64_t)b);
-    c1[b] = high(first + (uint64_t)b);
-    c2[b] = low(stream);
-    c3[b] = high(stream);
-  }
-  for (int round = 0; round < 10; ++round) {
-    for (int b = 0; b < BLOCKS; ++b) {
-      uint64_t product_0 = UINT64_C(0xD2511F53) * c0[b];
-      uint64_t product_2 = UINT64_C(0xCD9E8D57) * c2[b];
-      c0[b] = high(product_2) ^ c1[b] ^ k0;
-      c1[b] = low(product_2);
-      c2[b] = high(product_0) ^ c3[b] ^ k1;
-      c3[b] = low(product_0);
-    }
-    k0 += 0x9E3779B9;
-    k1 += 0xBB67AE85;
-  }
-  for (int b = 0; b < BLOCKS; ++b) {
-    bits[2 * b] = (uint64_t)c1[b] << 32 | c0[b];
-    bits[2 * b + 1] = (uint64_t)c3[b] << 32 | c2[b];
+/* bits (DRAWS,) = the draws of PHILOX_BLOCKS blocks from number `first` onwards. */
+static void make_draws(uint64_t seed, uint64_t stream, uint64_t first, uint64_t *bits) {
+  uint32_t words[4][PHILOX_BLOCKS];
+  philox(seed, stream, first, words);
+  for (int b = 0; b < PHILOX_BLOCKS; ++b) {
+    bits[2 * b] = (uint64_t)words[1][b] << 32 | words[0][b];
+    bits[2 * b + 1] = (uint64_t)words[3][b] << 32 | words[2][b];
   }
 }
 
 static inline uint64_t next_draw(draws *d) {
-  if (d->next % DRAWS == 0) philox(d->seed, d->stream, d->next / 2, d->bits);
+  if (d->next % DRAWS == 0) make_draws(d->seed, d->stream, d->next / 2, d->bits);
   return d->bits[d->next++ % DRAWS];
 }
 

@@ -262,7 +262,12 @@ NAMES = {
         lambda: ds.Network([3, 2]).fit(X, Y, sampling="with replacement"),
         "with_replacement",
     ),
-    "monitor": (lambda: ds.EarlyStopping("valloss"), "val_loss"),
+    "monitor": (
+        lambda: ds.Network([3, 2]).fit(
+            X, Y, validation_data=(X, Y), callbacks=[ds.EarlyStopping("valloss")]
+        ),
+        "val_loss",
+    ),
 }
 
 

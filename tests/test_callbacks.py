@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -298,9 +299,9 @@ def test_progress_goes_to_the_standard_error(capfd, options):
     out, err = capfd.readouterr()
     assert out == ""
     lines = err.splitlines()
-    assert re.fullmatch(r"epoch 1/3  loss \S+  val_loss \S+", lines[0])
-    assert lines[-1] == (
-        f"epoch 3/3  loss {history.loss[-1]:.5g}  val_loss {history.val_loss[-1]:.5g}"
+    assert re.fullmatch(r"epoch 1/3  loss \S+  val_loss \S+  \S+ samples/s  \d+ s left", lines[0])
+    assert lines[-1].startswith(
+        f"epoch 3/3  loss {history.loss[-1]:.5g}  val_loss {history.val_loss[-1]:.5g}  "
     )
 
 
@@ -324,3 +325,127 @@ def test_progress_on_a_terminal(monkeypatch, capfd):
     with pytest.raises(RuntimeError):
         trainer.fit(x, t, callbacks=[progress, Recorder(fail_in="epoch_end")])
     assert "\x1b[?25h" in capfd.readouterr().err  # the cursor is shown again
+
+
+def test_progress_of_tqdm(capfd):
+    pytest.importorskip("tqdm")
+    trainer, x, t = make_run()
+    history = trainer.fit(x, t, epochs=3, callbacks=[ds.Progress("tqdm")])
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "3/3" in err
+    assert f"loss {history.loss[-1]:.5g}" in err
+    assert "samples/s" in err
+
+
+def test_a_bar_whose_library_is_missing(monkeypatch):
+    for style in ("rich", "tqdm"):
+        monkeypatch.setitem(sys.modules, style, None)
+        monkeypatch.setitem(sys.modules, f"{style}.console", None)
+        monkeypatch.setitem(sys.modules, f"{style}.auto", None)
+        trainer, x, t = make_run()
+        with pytest.raises(ImportError, match=f"pip install {style}"):
+            trainer.fit(x, t, callbacks=[ds.Progress(style)])
+    trainer.fit(x, t, callbacks=[ds.Progress()])  # lines need nothing
+
+
+# ---- Batches, and ends within an epoch ----
+
+
+class Batches(ds.Callback):
+    """Writes down the steps, and stops at one of them."""
+
+    def __init__(self, stop_before=None, stop_after=None):
+        self.stop_before, self.stop_after, self.calls, self.losses = stop_before, stop_after, [], []
+
+    def on_batch_begin(self, trainer, batch):
+        self.calls.append(("begin", batch, trainer.steps))
+        return batch == self.stop_before
+
+    def on_batch_end(self, trainer, batch, logs):
+        self.calls.append(("end", batch, trainer.steps))
+        self.losses.append(logs["loss"])
+        return batch == self.stop_after
+
+
+def test_every_batch_is_seen():
+    trainer, x, t = make_run()
+    watch = Batches()
+    trainer.fit(x, t, epochs=2, batch_size=5, callbacks=[watch])
+    steps = [(batch, 3 * epoch + batch) for epoch in range(2) for batch in range(3)]
+    assert watch.calls == [
+        call for batch, step in steps for call in (("begin", batch, step), ("end", batch, step + 1))
+    ]
+
+
+def test_losses_of_batches_make_that_of_the_epoch():
+    trainer, x, t = make_run()
+    watch = Batches()
+    history = trainer.fit(x, t, batch_size=5, callbacks=[watch])
+    assert history.loss[0] == pytest.approx(np.dot(watch.losses, [5, 5, 2]) / 12, rel=1e-12)
+    plain, *_ = make_run()
+    assert plain.fit(x, t, batch_size=5).loss == history.loss
+    np.testing.assert_array_equal(plain.network.parameters, trainer.network.parameters)
+
+
+def test_only_those_who_look_at_batches_cost_returns():
+    assert Batches().watches_batches
+    assert not Recorder().watches_batches
+    assert not ds.EarlyStopping().watches_batches
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "epochs"),
+    [({"stop_after": 1}, 2, 1), ({"stop_before": 1}, 1, 1), ({"stop_before": 0}, 0, 0)],
+)
+def test_a_run_that_stops_within_an_epoch(options, steps, epochs):
+    trainer, x, t = make_run()
+    calls = []
+    watch = Batches(**options)
+    history = trainer.fit(
+        x,
+        t,
+        epochs=5,
+        batch_size=5,
+        validation_data=(x, t),
+        callbacks=[watch, Recorder(calls=calls)],
+    )
+    assert (trainer.steps, trainer.epoch, history.epochs) == (steps, epochs, epochs)
+    assert len(history.val_loss) == epochs
+    assert calls[-1] == ("fit_end",)
+    if epochs:
+        assert history.loss == [pytest.approx(np.mean(watch.losses))]
+    again = trainer.fit(x, t, batch_size=5)  # goes on with a whole epoch
+    assert (trainer.steps, again.epochs) == (steps + 3, 1)
+
+
+@pytest.mark.parametrize("event", ["on_fit_begin", "on_epoch_begin"])
+def test_true_at_a_beginning_ends_the_run_there(event):
+    class Stop(ds.Callback):
+        pass
+
+    setattr(Stop, event, lambda self, *_: True)
+    trainer, x, t = make_run()
+    assert trainer.fit(x, t, epochs=3, callbacks=[Stop()]).epochs == trainer.steps == 0
+
+
+def test_a_time_limit_ends_the_run_within_an_epoch():
+    trainer, x, t = make_run()
+    rows = np.arange(2_000_000) % 12  # an epoch of some seconds
+    history = trainer.fit(
+        x[rows], t[rows], epochs=1000, batch_size=1, callbacks=[ds.TimeLimit(0.05)]
+    )
+    assert history.epochs == 1
+    assert 0 < trainer.steps < len(rows)
+
+
+def test_a_memory_limit():
+    trainer, x, t = make_run()
+    assert trainer.fit(x, t, epochs=3, callbacks=[ds.MemoryLimit(1e6)]).epochs == 3
+    assert trainer.fit(x, t, epochs=3, callbacks=[ds.MemoryLimit(1)]).epochs == 0
+
+
+@pytest.mark.parametrize("limit", [ds.TimeLimit, ds.MemoryLimit])
+def test_limits_are_above_zero(limit):
+    with pytest.raises(ValueError, match="must be a finite number above 0"):
+        limit(0)

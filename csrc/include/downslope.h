@@ -113,6 +113,9 @@ enum { DS_LANES = 16 };
  * from them. */
 enum { DS_MAX_STATES = 3, DS_MAX_HYPER = 5, DS_MAX_COEFFICIENTS = 8 };
 
+/* Dropout rates are counted in this unit, as each element takes 16 random bits. */
+enum { DS_DROPOUT_ONE = 1 << 16 };
+
 /* ---- The kernels ---- */
 
 /* A row-major block: element (i, j) at data[i * stride + j]. */
@@ -221,6 +224,17 @@ typedef struct ds_kernels {
    * it must exist, and keep their values. */
   void (*row_gradient)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *delta,
                        void *gradient);
+  /* Noise of a training step (noise.c): elements first .. first + n of a dropout mask, 0 with
+   * probability dropped / DS_DROPOUT_ONE, else the inverse of what is left, DS_DROPOUT_ONE /
+   * (DS_DROPOUT_ONE - dropped); */
+  void (*dropout_mask)(uint64_t seed, uint64_t stream, uint64_t first, ptrdiff_t n, int dropped,
+                       void *mask);
+  /* y = x * mask, element by element; y and x may be one block; */
+  void (*multiply)(ptrdiff_t rows, ptrdiff_t cols, ds_rows x, ds_rows mask, ds_rows y);
+  /* y = x + deviation * normal, where element (i, j) takes number first + i * cols + j of the
+   * stream; y and x may be one block. */
+  void (*add_normal)(uint64_t seed, uint64_t stream, uint64_t first, ptrdiff_t rows, ptrdiff_t cols,
+                     ds_rows x, double deviation, ds_rows y);
   ds_activation_fn activations[DS_ACTIVATION_COUNT];
   ds_derivative_fn derivatives[DS_ACTIVATION_COUNT];
   ds_loss_fn losses[DS_LOSS_COUNT];

@@ -33,6 +33,10 @@ void DS_NAME(row_product)(ptrdiff_t, ptrdiff_t, const void *, const void *, ptrd
                           void *);
 void DS_NAME(row_delta)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
 void DS_NAME(row_gradient)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
+void DS_NAME(dropout_mask)(uint64_t, uint64_t, uint64_t, ptrdiff_t, int, void *);
+void DS_NAME(multiply)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, ds_rows);
+void DS_NAME(add_normal)(uint64_t, uint64_t, uint64_t, ptrdiff_t, ptrdiff_t, ds_rows, double,
+                         ds_rows);
 ptrdiff_t DS_NAME(first_not_finite)(ptrdiff_t, ptrdiff_t, ds_rows);
 ptrdiff_t DS_NAME(fma_chains)(ptrdiff_t, void *);
 
@@ -60,6 +64,9 @@ const ds_kernels DS_NAME(kernels) = {
     .row_product = DS_NAME(row_product),
     .row_delta = DS_NAME(row_delta),
     .row_gradient = DS_NAME(row_gradient),
+    .dropout_mask = DS_NAME(dropout_mask),
+    .multiply = DS_NAME(multiply),
+    .add_normal = DS_NAME(add_normal),
     .activations = {DS_ACTIVATIONS(ACTIVATION)},
     .derivatives = {DS_ACTIVATIONS(DERIVATIVE)},
     .losses = {DS_LOSSES(LOSS)},

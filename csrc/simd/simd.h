@@ -2,7 +2,7 @@
  *
  * A kernel file is written once over these operations and compiled once per instruction set
  * (-DDS_TARGET_scalar, _neon, _avx2 or _avx512) and float type (-DDS_FLOAT_BITS=32 or 64).  Only
- * the four headers chosen here know an instruction set.
+ * the four headers chosen here, and words.h, know an instruction set.
  *
  * Numeric contract.  Every operation gives, lane by lane, the same bits on every instruction set (a
  * NaN stays a NaN, with any payload), so that a kernel that puts no two lanes together by itself

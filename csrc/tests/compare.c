@@ -328,6 +328,22 @@ static void compare_transpose_and_sums(void) {
   print_hash("matrix", "column_sums", summed);
 }
 
+static void compare_noise(void) {
+  hash h = EMPTY;
+  const uint64_t seed = 12345, stream = (uint64_t)4 << 48, first = ((uint64_t)3 << 48) + 1000;
+  for (ptrdiff_t cols = 1; cols <= 4 * MOST; cols += 3) {
+    ds_rows mask = new_rows(ROWS, cols, cols, 1), x = new_rows(ROWS, cols, cols + GAP, 1);
+    TABLE.add_normal(seed, stream, first, ROWS, cols, x, 0.3, x);
+    TABLE.dropout_mask(seed, stream, first, ROWS * cols, 10000, mask.data);
+    TABLE.multiply(ROWS, cols, x, mask, x);
+    add_rows(&h, mask, ROWS, cols);
+    add_rows(&h, x, ROWS, cols);
+    free_rows(mask, ROWS, cols);
+    free_rows(x, ROWS, cols);
+  }
+  print_hash("noise", "dropout", h);
+}
+
 #define ELEMENTARY(name) random_state = 1, compare_elementary(#name, DS_ELEMENTARY_##name);
 #define ACTIVATION(name, reads, shape) \
   random_state = 1, compare_activation(#name, DS_ACTIVATION_##name);
@@ -345,5 +361,6 @@ int main(void) {
   compare_product();
   compare_first_not_finite();
   compare_transpose_and_sums();
+  compare_noise();
   return 0;
 }

@@ -15,7 +15,18 @@ from downslope import _threads, schedules
 from downslope._config import config, show_config
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
-from downslope.callbacks import Callback, Checkpoint, EarlyStopping, Progress, ReduceLROnPlateau
+from downslope.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    JSONLines,
+    MemoryLimit,
+    Progress,
+    ReduceLROnPlateau,
+    TensorBoard,
+    TimeLimit,
+)
+from downslope.diagnosis import Diagnosis, LayerDiagnosis
 from downslope.ensemble import Ensemble
 from downslope.explain import Explanation, explain
 from downslope.gradients import GradientCheck, check_gradient, check_gradients, gradient
@@ -24,6 +35,7 @@ from downslope.initializers import Initializer
 from downslope.layers import Dense, Layer
 from downslope.learning_rate import LearningRateSearch, find_learning_rate
 from downslope.losses import Loss
+from downslope.metrics import Metric
 from downslope.minimize import MinimizeResult, minimize, random_search
 from downslope.network import Network, load
 from downslope.optimizers import (
@@ -57,16 +69,21 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "Dense",
+    "Diagnosis",
     "EarlyStopping",
     "Ensemble",
     "Explanation",
     "GradientCheck",
     "History",
     "Initializer",
+    "JSONLines",
     "Layer",
+    "LayerDiagnosis",
     "LearningRateSearch",
     "Lion",
     "Loss",
+    "MemoryLimit",
+    "Metric",
     "MinimizeResult",
     "NAdam",
     "Network",
@@ -78,6 +95,8 @@ __all__ = [
     "ReduceLROnPlateau",
     "Rprop",
     "Session",
+    "TensorBoard",
+    "TimeLimit",
     "Trainer",
     "check_gradient",
     "check_gradients",

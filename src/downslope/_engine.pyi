@@ -11,11 +11,17 @@ PHASES: tuple[str, ...]
 # Of the plan's float type, float32 or float64.
 _Real = NDArray[Any]
 # inputs, outputs, weights offset, bias offset, bias count, activation code, activation parameter,
-# l1, l2, max norm, factor of the learning rate, whether it is trained
-_LayerFields = tuple[int, int, int, int, int, int, float, float, float, float, float, bool]
+# l1, l2, max norm, factor of the learning rate, whether it is trained, dropped outputs
+_LayerFields = tuple[int, int, int, int, int, int, float, float, float, float, float, bool, int]
 
 class Plan:
-    def __new__(cls, layers: list[_LayerFields], float_bits: int) -> Self: ...
+    def __new__(
+        cls,
+        layers: list[_LayerFields],
+        float_bits: int,
+        input_dropped: int = 0,
+        input_noise: float = 0,
+    ) -> Self: ...
     @property
     def n_layers(self) -> int: ...
     @property
@@ -40,7 +46,7 @@ class Plan:
     def first_trained(self) -> int: ...
 
 class Workspace:
-    def __new__(cls, plan: Plan, rows: int, training: bool) -> Self: ...
+    def __new__(cls, plan: Plan, rows: int, training: bool, noisy: bool = False) -> Self: ...
     @property
     def plan(self) -> Plan: ...
     @property
@@ -81,6 +87,7 @@ class Dataset:
     def arrays(self) -> tuple[_Real, _Real | NDArray[np.int64], _Real | None]: ...
     @property
     def has_labels(self) -> bool: ...
+    def with_weight(self, weight: _Real | None) -> Dataset: ...
     def take(self, rows: NDArray[np.int64]) -> Dataset: ...
 
 def ready_dataset(plan: Plan, x: object, y: object) -> Dataset | None: ...
@@ -98,6 +105,7 @@ class Run:
 
 class Descent:
     steps: int
+    seed: int
     learning_rate: float
     weight_decay: float
     clip_value: float
@@ -110,6 +118,7 @@ class Descent:
         state: _Real,
         optimizer: int,
         hyper: tuple[float, ...],
+        seed: int,
     ) -> None: ...
     @property
     def plan(self) -> Plan: ...

@@ -86,6 +86,7 @@ cdef struct Layer:
     double max_norm         # of a unit's incoming weights; infinity: none
     double learning_rate    # factor of the optimiser's
     bint trainable
+    int dropped             # of DS_DROPOUT_ONE outputs, in training
 
 
 cdef class Plan:
@@ -93,7 +94,8 @@ cdef class Plan:
 
     `layers` is a list of (inputs, outputs, weights offset, bias offset, bias count, activation
     code, activation parameter, l1, l2, max norm, factor of the learning rate, whether it is
-    trained), see `_plan.py`.
+    trained, dropped outputs), see `_plan.py`.  In training `input_noise` is the deviation of what
+    is added to the inputs, of which `input_dropped` are dropped.
     """
 
     cdef Layer *layers
@@ -104,8 +106,12 @@ cdef class Plan:
     cdef readonly bint penalized            # a trained layer has a penalty
     cdef readonly Py_ssize_t first_trained  # no layer before it changes
     cdef readonly bint small                # a batch of one row may go by `_row_gradients`
+    cdef readonly int input_dropped
+    cdef readonly double input_noise
 
-    def __cinit__(self, list layers, int float_bits):
+    def __cinit__(
+        self, list layers, int float_bits, int input_dropped=0, double input_noise=0
+    ):
         cdef Layer *layer
         cdef Py_ssize_t largest = 0
         self.layers = <Layer *>calloc(len(layers), sizeof(Layer))
@@ -118,7 +124,7 @@ cdef class Plan:
             layer = &self.layers[i]
             (layer.inputs, layer.outputs, layer.weights, layer.bias, layer.bias_count,
              layer.activation, layer.alpha, layer.l1, layer.l2, layer.max_norm,
-             layer.learning_rate, layer.trainable) = fields
+             layer.learning_rate, layer.trainable, layer.dropped) = fields
             layer.reads_input = activation_reads_input(layer.activation)
             layer.rowwise = activation_is_rowwise(layer.activation)
             self.parameters += layer.inputs * layer.outputs + layer.bias_count
@@ -130,12 +136,14 @@ cdef class Plan:
                 self.first_trained = min(self.first_trained, i)
                 self.penalized |= layer.l1 != 0 or layer.l2 != 0
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
+        self.input_dropped, self.input_noise = input_dropped, input_noise
         # one update for the whole vector: no layer differs from the others
-        self.small = self.parameters <= SINGLE_PARAMETERS
+        self.small = self.parameters <= SINGLE_PARAMETERS and not (input_dropped or input_noise)
         for i in range(self.n_layers):
             layer = &self.layers[i]
             self.small = (self.small and layer.bias_count == layer.outputs and layer.trainable
-                          and layer.learning_rate == 1 and layer.l1 == 0 and layer.l2 == 0)
+                          and layer.learning_rate == 1 and layer.l1 == 0 and layer.l2 == 0
+                          and layer.dropped == 0)
         self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
 
     def __dealloc__(self):
@@ -147,14 +155,19 @@ cdef class Workspace:
 
     An inference workspace holds two activation blocks in turn; a training one keeps every layer's
     outputs (and net inputs where a derivative reads them), two deltas, one transposed weight matrix
-    and the gathered batch.
+    and the gathered batch; a noisy one, for the steps of a descent, draws dropout masks and noise.
     """
 
     cdef readonly Plan plan
     cdef readonly Py_ssize_t rows
-    cdef readonly bint training
+    cdef readonly bint training, noisy
     cdef ds_rows *z                 # (rows, outputs) net inputs, or NULL data
     cdef ds_rows *y                 # (rows, outputs)
+    cdef ds_rows *passed            # (rows, outputs) what the next layer reads: y, or y * mask
+    cdef ds_rows *masks             # (rows, outputs), or NULL data
+    cdef ds_rows input_mask         # (rows, inputs), or NULL data
+    cdef uint64_t seed, step        # what noise is a function of, beside
+    cdef Py_ssize_t first_row       # the place in the batch
     cdef char *deltas[2]            # (rows, outputs) of the layer at work and the one before
     cdef char *transposed           # (outputs, inputs) of the layer at work
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
@@ -165,13 +178,16 @@ cdef class Workspace:
     cdef char *batch_weight
     cdef list _arrays
 
-    def __cinit__(self, Plan plan, Py_ssize_t rows, bint training):
+    def __cinit__(self, Plan plan, Py_ssize_t rows, bint training, bint noisy=False):
         cdef Py_ssize_t i, largest = 0
         cdef Layer *layer
         self.plan, self.rows, self.training, self._arrays = plan, rows, training, []
+        self.noisy = noisy
         self.z = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
         self.y = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
-        if self.z == NULL or self.y == NULL:
+        self.passed = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
+        self.masks = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
+        if self.z == NULL or self.y == NULL or self.passed == NULL or self.masks == NULL:
             raise MemoryError
         self.row = self.take(plan.widest, plan.itemsize)
         self.row_loss = <double *>self.take(rows, sizeof(double))
@@ -184,6 +200,12 @@ cdef class Workspace:
                     self.z[i] = self.block(layer.outputs)
             else:
                 self.y[i] = self.block(plan.widest) if i < 2 else self.y[i - 2]
+            self.passed[i] = self.y[i]
+            if noisy and layer.dropped > 0:
+                self.passed[i] = self.block(layer.outputs)
+                self.masks[i] = self.dense(layer.outputs)
+        if noisy and plan.input_dropped > 0:
+            self.input_mask = self.dense(plan.inputs)
         if training:
             self.deltas[0] = <char *>self.block(plan.widest).data
             self.deltas[1] = <char *>self.block(plan.widest).data
@@ -198,6 +220,8 @@ cdef class Workspace:
     def __dealloc__(self):
         free(self.z)
         free(self.y)
+        free(self.passed)
+        free(self.masks)
 
     cdef char *take(self, Py_ssize_t count, Py_ssize_t itemsize) except NULL:
         """Memory for `count` items; pages that are never touched cost nothing."""
@@ -216,6 +240,12 @@ cdef class Workspace:
             if block.stride * self.plan.itemsize % 2048 == 0:
                 block.stride += line
         block.data = self.take(self.rows * block.stride, self.plan.itemsize)
+        return block
+
+    cdef ds_rows dense(self, Py_ssize_t width) except *:
+        """A block (rows, width) without gaps."""
+        cdef ds_rows block
+        block.stride, block.data = width, self.take(self.rows * width, self.plan.itemsize)
         return block
 
     cdef ds_rows delta(self, Py_ssize_t l) noexcept nogil:
@@ -355,6 +385,95 @@ cdef RowsTask _rows_task(
     return task
 
 
+# ---- Noise of a training step: a function of (seed, step, layer, place in the batch) ----
+
+# Streams of random numbers, in the bits of a stream's number above the step; see `_plan.py`.
+cdef uint64_t STREAM_DROPOUT = <uint64_t>4 << 48, STREAM_NOISE = <uint64_t>5 << 48
+# A layer's number, 0 for the inputs, stands above the place in the bits of an element's number.
+cdef int LAYER_SHIFT = 48
+
+
+cdef struct NoiseTask:
+    const ds_kernels *kernels
+    Py_ssize_t rows, cols, itemsize
+    ds_rows x, y
+    ds_rows mask        # NULL data: normal noise is added
+    uint64_t seed, stream, first
+    int dropped         # 0: the mask stands already
+    double deviation
+
+
+cdef void _noise_part(void *context, int part, int parts) noexcept nogil:
+    cdef const NoiseTask *task = <const NoiseTask *>context
+    cdef Py_ssize_t begin = task.rows * part // parts, end = task.rows * (part + 1) // parts
+    cdef uint64_t first = task.first + begin * task.cols
+    cdef ds_rows x = _rows_from(task.x, begin, task.itemsize)
+    cdef ds_rows y = _rows_from(task.y, begin, task.itemsize)
+    cdef ds_rows mask = _rows_from(task.mask, begin, task.itemsize)
+    if mask.data == NULL:
+        task.kernels.add_normal(task.seed, task.stream, first, end - begin, task.cols, x,
+                                task.deviation, y)
+        return
+    if task.dropped > 0:
+        task.kernels.dropout_mask(task.seed, task.stream, first, (end - begin) * task.cols,
+                                  task.dropped, mask.data)
+    task.kernels.multiply(end - begin, task.cols, x, mask, y)
+
+
+cdef void _run_noise(NoiseTask *task, int threads) noexcept nogil:
+    parallel(_noise_part, task, _parts(FLOPS_PER_ELEMENT * task.rows * task.cols, threads))
+
+
+cdef NoiseTask _noise_task(
+    Plan plan, Workspace ws, Py_ssize_t layer, Py_ssize_t rows, Py_ssize_t cols, ds_rows x,
+    ds_rows y, ds_rows mask, int dropped,
+) noexcept nogil:
+    """y = x * mask for the outputs of a layer (-1: the inputs); `dropped` not 0 draws the mask."""
+    cdef NoiseTask task
+    task.kernels, task.rows, task.cols, task.itemsize = plan.kernels, rows, cols, plan.itemsize
+    task.x, task.y, task.mask, task.dropped, task.deviation = x, y, mask, dropped, 0
+    task.seed, task.stream = ws.seed, STREAM_DROPOUT + ws.step
+    task.first = (<uint64_t>(layer + 1) << LAYER_SHIFT) + ws.first_row * cols
+    return task
+
+
+cdef void _drop(Plan plan, Py_ssize_t l, Py_ssize_t rows, Workspace ws, int threads) noexcept nogil:
+    """What layer l passes on: its outputs under a new mask."""
+    cdef Layer *layer = &plan.layers[l]
+    cdef NoiseTask task = _noise_task(
+        plan, ws, l, rows, layer.outputs, ws.y[l], ws.passed[l], ws.masks[l], layer.dropped)
+    _run_noise(&task, threads)
+
+
+cdef void _drop_delta(
+    Plan plan, Py_ssize_t l, Py_ssize_t rows, Workspace ws, ds_rows delta, int threads
+) noexcept nogil:
+    """delta = delta * mask, of layer l."""
+    cdef NoiseTask task = _noise_task(
+        plan, ws, l, rows, plan.layers[l].outputs, delta, delta, ws.masks[l], 0)
+    _run_noise(&task, threads)
+
+
+cdef ds_rows _noisy_inputs(
+    Plan plan, ds_rows x, Py_ssize_t rows, Workspace ws, int threads
+) noexcept nogil:
+    """The inputs of a batch with noise, then under a mask, in the workspace's own block."""
+    cdef ds_rows no_mask
+    cdef NoiseTask task
+    no_mask.data, no_mask.stride = NULL, 0
+    if plan.input_noise > 0:
+        task = _noise_task(plan, ws, -1, rows, plan.inputs, x, ws.batch_x, no_mask, 0)
+        task.stream, task.deviation = STREAM_NOISE + ws.step, plan.input_noise
+        _run_noise(&task, threads)
+        x = ws.batch_x
+    if plan.input_dropped > 0:
+        task = _noise_task(plan, ws, -1, rows, plan.inputs, x, ws.batch_x, ws.input_mask,
+                           plan.input_dropped)
+        _run_noise(&task, threads)
+        x = ws.batch_x
+    return x
+
+
 # ---- Signals: Ctrl-C is seen while the GIL is released ----
 
 
@@ -467,7 +586,9 @@ cdef int _forward(
     for l in range(plan.n_layers):
         _forward_layer(plan, l, parameters, x, rows, ws,
                        activate_last or l < plan.n_layers - 1, threads)
-        x = ws.y[l]
+        if ws.masks[l].data != NULL:
+            _drop(plan, l, rows, ws, threads)
+        x = ws.passed[l]
         if _poll(watch, 2.0 * rows * plan.layers[l].inputs * plan.layers[l].outputs) != OK:
             return INTERRUPTED
     return OK
@@ -515,6 +636,8 @@ cdef void _delta(
         finish.z, finish.y, finish.alpha = ws.z[l - 1], ws.y[l - 1], before.alpha
         product.finish, product.context = plan.kernels.finish_derivative, &finish
     _run_product(plan, &product, False, threads)
+    if before and ws.masks[l - 1].data != NULL:
+        _drop_delta(plan, l - 1, rows, ws, out, threads)
     if before and before.rowwise:
         task = _rows_task(plan, ws, l - 1, rows)
         task.delta = out
@@ -652,7 +775,7 @@ cdef int _backward(
             _clear_frozen(plan, _at(step.gradients, l * step.row_stride, plan))
     for l in range(plan.n_layers - 1, last - 1, -1):
         layer = &plan.layers[l]
-        layer_input = ws.y[l - 1] if l > 0 else x
+        layer_input = ws.passed[l - 1] if l > 0 else x
         delta = ws.delta(l)
         before = ws.delta(l - 1) if l > 0 else input_gradient
         if before.data != NULL and (l > last or l == 0):
@@ -873,6 +996,10 @@ cdef class Dataset:
         """Whether the targets are class labels."""
         return self.labels != NULL
 
+    def with_weight(self, weight) -> Dataset:
+        """The same rows with other weights, or with None."""
+        return Dataset(self._plan, *self.arrays[:2], weight)
+
     def take(self, rows) -> Dataset:
         """A data set of some rows, copied."""
         return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
@@ -1056,7 +1183,7 @@ cdef class Descent:
     """Gradient descent on a network's parameters: an optimiser and its state.
 
     `parameters` is a flat array of the plan's type, `state` is (states, parameters); `hyper` begins
-    with the learning rate.  `steps` counts the updates made.
+    with the learning rate.  `steps` counts the updates made; `seed` and it decide the noise.
 
     Attributes
     ----------
@@ -1072,6 +1199,7 @@ cdef class Descent:
     cdef readonly object parameters, gradients, state, average
     cdef readonly int optimizer
     cdef public int64_t steps
+    cdef public uint64_t seed
     cdef public double weight_decay, clip_value, clip_norm
     cdef public bint penalties_per_row
     cdef Workspace ws
@@ -1087,8 +1215,9 @@ cdef class Descent:
     cdef double[::1] _layer_coefficients
     cdef int _overflow
 
-    def __init__(self, Plan plan, parameters, state, int optimizer, hyper):
+    def __init__(self, Plan plan, parameters, state, int optimizer, hyper, uint64_t seed):
         cdef Py_ssize_t i
+        self.seed = seed
         self.plan, self.parameters, self.state = plan, parameters, state
         self.optimizer = optimizer
         self.clip_value = self.clip_norm = INFINITY
@@ -1129,7 +1258,7 @@ cdef class Descent:
         """Make the workspace for batches of so many rows."""
         cdef Py_ssize_t rows = min(batch_rows, self.plan.block_rows)
         if self.ws is None or self.ws.rows < rows:
-            self.ws = Workspace(self.plan, rows, True)
+            self.ws = Workspace(self.plan, rows, True, True)
 
     cdef bint is_fused(self, Py_ssize_t rows) noexcept nogil:
         """Whether a step's update is the gradient's epilogue; clipping wants the whole of it."""
@@ -1263,10 +1392,13 @@ cdef class Descent:
         cdef ds_rows no_input_gradient
         cdef double block_loss
         no_input_gradient.data, no_input_gradient.stride = NULL, 0
+        self.ws.seed, self.ws.step = self.seed, self.steps
         for b in range(blocks):
             begin = rows * b // blocks
             count = rows * (b + 1) // blocks - begin
             batch = _batch(self.plan, data, order, first + begin, count, self.ws)
+            self.ws.first_row = begin
+            batch.x = _noisy_inputs(self.plan, batch.x, count, self.ws, threads)
             if _forward(self.plan, self._parameters, batch.x, count, self.ws, activate, threads,
                         watch) != OK:
                 return INTERRUPTED

@@ -20,6 +20,7 @@ cdef extern from "downslope.h" nogil:
         DS_MAX_HYPER
         DS_MAX_COEFFICIENTS
         DS_MAX_THREADS
+        DS_DROPOUT_ONE
 
     ctypedef struct ds_rows:
         void *data
@@ -73,6 +74,14 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_elementary_fn)(
         Py_ssize_t n, const void *x, void *y) noexcept nogil
 
+    ctypedef void (*ds_dropout_mask_fn)(
+        uint64_t seed, uint64_t stream, uint64_t first, Py_ssize_t n, int dropped,
+        void *mask) noexcept nogil
+    ctypedef void (*ds_multiply_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, ds_rows x, ds_rows mask, ds_rows y) noexcept nogil
+    ctypedef void (*ds_add_normal_fn)(
+        uint64_t seed, uint64_t stream, uint64_t first, Py_ssize_t rows, Py_ssize_t cols,
+        ds_rows x, double deviation, ds_rows y) noexcept nogil
     ctypedef void (*ds_add_penalty_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, ds_rows parameters, double l1,
         double l2) noexcept nogil
@@ -117,6 +126,9 @@ cdef extern from "downslope.h" nogil:
         ds_row_product_fn row_product
         ds_row_delta_fn row_delta
         ds_row_gradient_fn row_gradient
+        ds_dropout_mask_fn dropout_mask
+        ds_multiply_fn multiply
+        ds_add_normal_fn add_normal
         ds_activation_fn *activations
         ds_derivative_fn *derivatives
         ds_loss_fn *losses

@@ -99,6 +99,7 @@ OPTIMIZERS = _codes(optimizer_names, DS_OPTIMIZER_COUNT)
 ELEMENTARY = _codes(elementary_names, DS_ELEMENTARY_COUNT)
 ISAS = {ds_isa_name(isa).decode(): isa for isa in range(DS_ISA_COUNT)}
 MAX_THREADS = DS_MAX_THREADS
+DROPOUT_ONE = DS_DROPOUT_ONE
 MAX_STATES = DS_MAX_STATES
 OPTIMIZER_STATES = {name: states[code] for name, code in OPTIMIZERS.items()}
 
@@ -473,6 +474,30 @@ def run_average(str isa, real[:, ::1] values, double momentum, real[:, ::1] mean
     """means = momentum * means + (1 - momentum) * values."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
     table.average(values.size, _block(values).data, _block(means).data, momentum)
+
+
+def run_dropout_mask(
+    str isa, uint64_t seed, uint64_t stream, uint64_t first, int dropped, real[::1] out
+):
+    """out = elements first .. first + len(out) of a dropout mask."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    if out.shape[0]:
+        table.dropout_mask(seed, stream, first, out.shape[0], dropped, &out[0])
+
+
+def run_multiply(str isa, real[:, ::1] x, real[:, ::1] mask, real[:, ::1] out):
+    """out = x * mask."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.multiply(x.shape[0], x.shape[1], _block(x), _block(mask), _block(out))
+
+
+def run_add_normal(
+    str isa, uint64_t seed, uint64_t stream, uint64_t first, real[:, ::1] x, double deviation,
+    real[:, ::1] out,
+):
+    """out = x + deviation * normal."""
+    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
+    table.add_normal(seed, stream, first, x.shape[0], x.shape[1], _block(x), deviation, _block(out))
 
 
 def run_transpose(str isa, real[:, ::1] source, real[:, ::1] out):

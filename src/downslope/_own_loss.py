@@ -38,6 +38,19 @@ class Rows:
     def rows(self) -> int:
         return len(self.x)
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+        return self.x, self.y, self.weight
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the targets are integers of shape (rows,)."""
+        return self.y.ndim == 1 and self.y.dtype.kind in "iu"
+
+    def with_weight(self, weight: NDArray[Any] | None) -> Rows:
+        """The same rows with other weights, or with None."""
+        return Rows(self.function, self.x, self.y, weight)
+
     def take(self, rows: NDArray[np.int64]) -> Rows:
         """Some rows, copied."""
         weight = self.weight if self.weight is None else self.weight[rows]

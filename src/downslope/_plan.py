@@ -18,13 +18,20 @@ from downslope.layers import Dense, Layer
 from downslope.losses import Loss
 
 # Streams of random numbers, in the upper bits of a stream's number; the lower 48 bits are the
-# layer or the epoch.  Element i of stream s is a function of (seed, s, i).
+# layer or the epoch.  Element i of stream s is a function of (seed, s, i).  Purposes 4, dropout
+# masks, and 5, noise of the inputs, are the engine's, with the step in the lower bits.
 STREAM_WEIGHTS, STREAM_ORDER, STREAM_SPLIT = (purpose << 48 for purpose in (1, 2, 3))
 # Of `minimize` and `random_search`, whose seed is no network's: the start, and step after step.
 STREAM_START, STREAM_WALK = (purpose << 48 for purpose in (64, 65))
 
 
-def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> _engine.Plan:
+def make_plan(
+    inputs: int,
+    layers: Sequence[Dense],
+    dtype: np.dtype[Any],
+    input_dropout: float,
+    input_noise: float,
+) -> _engine.Plan:
     """The engine's view of a network."""
     fields = []
     offset = 0
@@ -45,10 +52,16 @@ def make_plan(inputs: int, layers: Sequence[Dense], dtype: np.dtype[Any]) -> _en
                 math.inf if layer.max_norm is None else layer.max_norm,
                 layer.learning_rate,
                 layer.trainable,
+                _dropped(layer.dropout),
             )
         )
         inputs = layer.units
-    return _engine.Plan(fields, dtype.itemsize * 8)
+    return _engine.Plan(fields, dtype.itemsize * 8, _dropped(input_dropout), input_noise)
+
+
+def _dropped(rate: float) -> int:
+    """A dropout rate as the kernels take it; never all."""
+    return min(round(rate * _kernels.DROPOUT_ONE), _kernels.DROPOUT_ONE - 1)
 
 
 def make_views(inputs: int, layers: Sequence[Dense], parameters: NDArray[Any]) -> list[Layer]:
@@ -65,6 +78,7 @@ def make_views(inputs: int, layers: Sequence[Dense], parameters: NDArray[Any]) -
                 layer.activation,
                 parameters[offset:bias].reshape(inputs, layer.units),
                 parameters[bias:end] if layer.use_bias else None,
+                layer.dropout,
             )
         )
         inputs, offset = layer.units, end

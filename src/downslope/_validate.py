@@ -229,6 +229,10 @@ def as_numeric(name: str, values: Any) -> NDArray[Any]:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from None
+    except (RuntimeError, TypeError) as error:  # a tensor with a gradient, or on another device
+        raise TypeError(f"{name} can not be read as a NumPy array: {error}") from None
+    if array.dtype.kind == "O" and hasattr(values, "to_numpy"):
+        array = _from_columns(values, array)
     if array.dtype.kind not in "biuf":
         convertible = array.dtype.kind in "OSU"
         hint = " (convert it first, for example with .astype(float))" if convertible else ""
@@ -236,6 +240,20 @@ def as_numeric(name: str, values: Any) -> NDArray[Any]:
     if array.ndim == 0:
         raise ValueError(f"{name} must be an array with rows; got the number {array!s}")
     return array
+
+
+def _from_columns(frame: Any, array: NDArray[Any]) -> NDArray[Any]:
+    """The numbers of a data frame whose columns differ in type or have missing values, which NumPy
+    takes for objects; `array` if they are none."""
+    try:
+        integers = frame.dtype.kind in "iu"  # a column of integers that could have missing values
+        return frame.to_numpy(dtype=np.int64) if integers else frame.to_numpy(dtype=np.float64)
+    except (AttributeError, TypeError, ValueError):
+        pass
+    try:
+        return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        return array
 
 
 def to_layout(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

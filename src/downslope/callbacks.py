@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import secrets
@@ -34,18 +35,40 @@ class Callback:
     True
     """
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
+    # An event that returns True ends the run.  An epoch that is cut short so is brought to an end
+    # with the rows that it has met; it counts if there are any.
+
+    def on_fit_begin(self, trainer: Trainer) -> bool | None:
         """Before the first epoch; ``trainer.target_epoch`` is where the run would end."""
 
-    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> bool | None:
         """Before an epoch; `epoch` counts from 0 over the trainer's life."""
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> bool | None:
-        """After an epoch and its validation; returning True ends the run."""
+    def on_batch_begin(self, trainer: Trainer, batch: int) -> bool | None:
+        """Before a step; `batch` counts from 0 in the epoch.
 
-    def on_pause(self, trainer: Trainer) -> None:
+        Only a callback that has this method or `on_batch_end` costs a return from the engine after
+        every step.
+        """
+
+    def on_batch_end(self, trainer: Trainer, batch: int, logs: dict[str, float]) -> bool | None:
+        """After a step; ``logs["loss"]`` is the mean loss of its rows before the update."""
+
+    @property
+    def watches_batches(self) -> bool:
+        """Whether to call `on_batch_begin` and `on_batch_end`: if either has been overridden."""
+        kind = type(self)
+        return (
+            kind.on_batch_begin is not Callback.on_batch_begin
+            or kind.on_batch_end is not Callback.on_batch_end
+        )
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> bool | None:
+        """After an epoch and its validation; `logs` has its losses and metrics."""
+
+    def on_pause(self, trainer: Trainer) -> bool | None:
         """When the run can be saved: after each epoch, when all callbacks have seen its end, and
-        within an epoch, after a step, as `next_pause` asks."""
+        within an epoch, after a step, as `next_pause` of any callback asks or more often."""
 
     def next_pause(self) -> float:
         """In how many seconds to call `on_pause` within the epoch; infinity: not before its end."""
@@ -66,16 +89,20 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stop when a monitored loss has not improved for some epochs.
+    """Stop when a monitored quantity has not improved for some epochs.
 
     Parameters
     ----------
-    monitor : {"val_loss", "loss"}, default "val_loss"
-        What to watch; less is better.
+    monitor : str, default "val_loss"
+        What to watch: "loss", "val_loss", or a metric of the run, such as "val_accuracy".
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more is better; "auto": less of a loss, and what a metric says of itself.
     patience : int, default 0
         So many epochs in a row without improvement stop the run, as in Keras; 0 is as 1.
     min_delta : float, default 0.0
-        The least decrease that counts as an improvement.
+        The least change that counts as an improvement.
+    warm_up : int, default 0
+        So many first epochs of the run do not count: neither as the best, nor against the patience.
     restore_best_weights : bool, default False
         At the end, put back the parameters of the best epoch (the last ones are lost).
 
@@ -91,7 +118,7 @@ class EarlyStopping(Callback):
     Raises
     ------
     ValueError
-        From `fit`, if "val_loss" is monitored and there is no validation data.
+        From `fit`, if what is monitored is not in the run's logs.
 
     Examples
     --------
@@ -107,29 +134,42 @@ class EarlyStopping(Callback):
         self,
         monitor: str = "val_loss",
         *,
+        mode: str = "auto",
         patience: int = 0,
         min_delta: float = 0.0,
+        warm_up: int = 0,
         restore_best_weights: bool = False,
     ) -> None:
-        self.monitor = choose("monitor", monitor, ("val_loss", "loss"))
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be a name, such as 'val_loss'; got {monitor!r}")
+        self.monitor, self.mode = monitor, choose("mode", mode, ("auto", "min", "max"))
         self.patience = as_count("patience", patience, at_least=0)
         self.min_delta = as_number("min_delta", min_delta, at_least=0.0)
+        self.warm_up = as_count("warm_up", warm_up, at_least=0)
         self.restore_best_weights = restore_best_weights
+        self._more_is_better = mode == "max"
+        self._first_epoch = 0
         self._forget()
 
     def _forget(self) -> None:
-        self.best = math.inf
+        self.best = -math.inf if self._more_is_better else math.inf
         self.best_epoch: int | None = None
         self.stopped_epoch: int | None = None
         self._best_parameters: Any = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         _check_monitored(self, trainer)
+        if self.mode == "auto":
+            self._more_is_better = trainer.monitored[self.monitor]
+        self._first_epoch = trainer.target_epoch - trainer.epochs + self.warm_up
         self._forget()
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> bool | None:
+        if epoch < self._first_epoch:
+            return None
         value = logs[self.monitor]
-        if self.best_epoch is None or value < self.best - self.min_delta:
+        gain = value - self.best if self._more_is_better else self.best - value
+        if self.best_epoch is None or gain > self.min_delta:
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self._keep(trainer.network.parameters)
@@ -332,33 +372,215 @@ class Checkpoint(Callback):
         temporary.unlink(missing_ok=True)  # still there if both were names of one file
 
 
-class Progress(Callback):
-    """Show the epochs as they go by, on the standard error: what ``verbose=1`` asks for.
+class TimeLimit(Callback):
+    """End the run after some time, within an epoch too.
 
-    A live bar with rich where that is installed and a terminal is there to draw on, else a line
-    about every second.
+    Parameters
+    ----------
+    seconds : float
+        From the beginning of `fit`.
+
+    Examples
+    --------
+    >>> import downslope as ds, numpy as np
+    >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+    >>> limit = ds.TimeLimit(0.05)
+    >>> ds.Network([1, 1], seed=0).fit(x, x, epochs=10**9, callbacks=[limit]).epochs < 10**9
+    True
     """
 
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._last = -math.inf
+    def __init__(self, seconds: float) -> None:
+        self.seconds = as_number("seconds", seconds, above=0.0)
+        self._end = math.inf
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self._end = time.monotonic() + self.seconds
+
+    def next_pause(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+    def on_pause(self, trainer: Trainer) -> bool:
+        return time.monotonic() >= self._end
+
+
+class MemoryLimit(Callback):
+    """End the run when the process holds more memory than allowed; looks about every second.
+
+    Parameters
+    ----------
+    megabytes : float
+        Of the process's resident memory, in 10**6 bytes.  Pages of a `numpy.memmap` that are in
+        memory count.
+
+    Raises
+    ------
+    RuntimeError
+        From `fit`, where the system does not tell (it must have /proc/self/statm).
+    """
+
+    def __init__(self, megabytes: float) -> None:
+        self.megabytes = as_number("megabytes", megabytes, above=0.0)
+        self._looked = -math.inf
+
+    def on_fit_begin(self, trainer: Trainer) -> bool:
+        if not _STATM.exists():
+            raise RuntimeError(f"MemoryLimit needs {_STATM}, which this system does not have")
+        return self._is_exceeded()
+
+    def next_pause(self) -> float:
+        return max(0.0, self._looked + 1.0 - time.monotonic())
+
+    def on_pause(self, trainer: Trainer) -> bool:
+        return self._is_exceeded()
+
+    def _is_exceeded(self) -> bool:
+        self._looked = time.monotonic()
+        pages = int(_STATM.read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") > self.megabytes * 1e6
+
+
+_STATM = Path("/proc/self/statm")
+
+
+class JSONLines(Callback):
+    """Write a line of JSON after each epoch: its number from 0, losses, metrics and seconds.
+
+    Parameters
+    ----------
+    path : path
+        The file; lines are added at its end, and each is on its way to the disk at once.
+
+    Examples
+    --------
+    >>> import downslope as ds, json, numpy as np, pathlib, tempfile
+    >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "run.jsonl")
+    ...     _ = ds.Network([1, 1], seed=0).fit(x, x, epochs=3, callbacks=[ds.JSONLines(path)])
+    ...     [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
+    [0, 1, 2]
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.fsdecode(path))
+        self._file: Any = None
+        self._begun = 0.0
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self._file, self._begun = self.path.open("a", encoding="utf-8"), time.monotonic()
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        seconds = round(time.monotonic() - self._begun, 6)
+        finite = {name: value if math.isfinite(value) else None for name, value in logs.items()}
+        self._file.write(json.dumps({"epoch": epoch, **finite, "seconds": seconds}) + "\n")
+        self._file.flush()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._file.close()
+
+
+class TensorBoard(Callback):
+    """Write losses and metrics for TensorBoard; needs the package tensorboard.
+
+    Parameters
+    ----------
+    folder : path
+        Where to write; ``tensorboard --logdir`` of it shows them.
+
+    Raises
+    ------
+    ImportError
+        From `fit`, if tensorboard is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = os.fsdecode(folder)
+        self._writer: Any = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         try:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
+            from tensorboard.summary import Writer
+        except ImportError as error:
+            raise ImportError(
+                "the TensorBoard callback needs tensorboard: python -m pip install tensorboard"
+            ) from error
+        self._writer = Writer(self.folder)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        for name, value in logs.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._writer.close()
+
+
+class Progress(Callback):
+    """Show the epochs as they go by, on the standard error: what ``verbose=1`` asks for.
+
+    The losses and metrics, the rows trained on in a second, and the time that is left.
+
+    Parameters
+    ----------
+    style : {"auto", "rich", "tqdm", "lines"}, default "auto"
+        A live bar of rich or of tqdm, or a line about every second.  "auto" takes rich, else tqdm,
+        where that is installed and there is a terminal or a notebook to draw on, else lines.
+
+    Raises
+    ------
+    ImportError
+        From `fit`, if the library of the style is not installed.
+    """
+
+    def __init__(self, style: str = "auto") -> None:
+        self.style = choose("style", style, ("auto", "rich", "tqdm", "lines"))
+        self._show: Any = None
+        self._begun = self._last = -math.inf
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self._begun, self._last = time.monotonic(), -math.inf
+        self._first = trainer.epoch
+        self._show = _new_bar(self.style, trainer.epoch, trainer.target_epoch)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        text = "  ".join(f"{name} {value:.5g}" for name, value in logs.items())
+        now = time.monotonic()
+        if self._show is not None:
+            self._show.advance(epoch + 1, f"{text}  {self._speed(trainer, epoch, now)}")
+        elif now - self._last > 1 or epoch + 1 == trainer.target_epoch:
+            self._last = now
+            left = (now - self._begun) / (epoch + 1 - self._first)
+            left *= trainer.target_epoch - epoch - 1
+            print(
+                f"epoch {epoch + 1}/{trainer.target_epoch}  {text}  "
+                f"{self._speed(trainer, epoch, now)}  {left:.0f} s left",
+                file=sys.stderr,
             )
-        except ImportError:
-            return
-        console = Console(stderr=True)
-        if not console.is_terminal:
-            return
+
+    def _speed(self, trainer: Trainer, epoch: int, now: float) -> str:
+        epochs = epoch + 1 - self._first
+        if not trainer.rows:
+            return f"{epochs / (now - self._begun):.3g} epochs/s"
+        return f"{trainer.rows * epochs / (now - self._begun):.3g} samples/s"
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if self._show is not None:
+            self._show.close()
+            self._show = None
+
+
+class _RichBar:
+    """Epochs as a live bar of rich."""
+
+    def __init__(self, console: Any, epoch: int, target: int) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
         self._bar = Progress(
             TextColumn("epoch"),
             MofNCompleteColumn(),
@@ -368,26 +590,61 @@ class Progress(Callback):
             console=console,
         )
         self._bar.start()
-        self._task = self._bar.add_task("", total=trainer.target_epoch, completed=trainer.epoch)
+        self._task = self._bar.add_task("", total=target, completed=epoch)
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.5g}" for name, value in logs.items())
-        if self._bar is not None:
-            self._bar.update(self._task, completed=epoch + 1, description=text)
-        elif time.monotonic() - self._last > 1 or epoch + 1 == trainer.target_epoch:
-            self._last = time.monotonic()
-            print(f"epoch {epoch + 1}/{trainer.target_epoch}  {text}", file=sys.stderr)
+    def advance(self, epoch: int, text: str) -> None:
+        self._bar.update(self._task, completed=epoch, description=text)
 
-    def on_fit_end(self, trainer: Trainer) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class _TqdmBar:
+    """Epochs as a bar of tqdm, a widget in notebooks that have them."""
+
+    def __init__(self, epoch: int, target: int) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(total=target, initial=epoch, desc="epoch", unit="epoch", file=sys.stderr)
+
+    def advance(self, epoch: int, text: str) -> None:
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(epoch - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _new_bar(style: str, epoch: int, target: int) -> _RichBar | _TqdmBar | None:
+    """The bar of a style; None: lines."""
+    if style in ("auto", "rich"):
+        try:
+            from rich.console import Console
+        except ImportError as error:
+            if style == "rich":
+                raise _missing("rich") from error
+        else:
+            console = Console(stderr=True)
+            live = style == "rich" or console.is_terminal or console.is_jupyter
+            return _RichBar(console, epoch, target) if live else None
+    if style == "tqdm" or (style == "auto" and sys.stderr.isatty()):
+        try:
+            return _TqdmBar(epoch, target)
+        except ImportError as error:
+            if style == "tqdm":
+                raise _missing("tqdm") from error
+    return None
+
+
+def _missing(package: str) -> ImportError:
+    return ImportError(f"this progress bar needs {package}: python -m pip install {package}")
 
 
 def _check_monitored(callback: EarlyStopping | ReduceLROnPlateau, trainer: Trainer) -> None:
     """Whether there will be what the callback watches."""
-    if callback.monitor == "val_loss" and not trainer.validates:
+    if callback.monitor.startswith("val_") and not trainer.validates:
         raise ValueError(
-            f"{type(callback).__name__} monitors 'val_loss' but there is no validation data: give "
-            "validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
+            f"{type(callback).__name__} monitors {callback.monitor!r} but there is no validation "
+            "data: give validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
         )
+    choose("monitor", callback.monitor, trainer.monitored)

@@ -283,7 +283,7 @@ def _compare(
 
 
 def in_float64(network: Network) -> Network:
-    """A float64 copy of a network."""
+    """A float64 copy of a network, without the noise of training."""
     layers: list[Any] = [
         Dense(
             layer.outputs,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,8 @@ class History:
         of its batch; with the penalties of the layers, if there are any.
     val_loss : list of float
         Validation loss at the end of each epoch, without penalties; empty without validation data.
+    metrics : dict of str to list of float
+        Each metric at the end of each epoch, of the validation data with "val_" before its name.
     seconds : float
         Time spent on training and validation, callbacks not counted.
 
@@ -35,6 +39,7 @@ class History:
     loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    metrics: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -52,7 +57,56 @@ class History:
         self.loss.append(logs["loss"])
         if "val_loss" in logs:
             self.val_loss.append(logs["val_loss"])
+        for name in [name for name in logs if name not in ("loss", "val_loss")]:
+            self.metrics.setdefault(name, []).append(logs[name])
         self.seconds += seconds
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Losses and metrics by name, a value for each epoch."""
+        validation = {"val_loss": self.val_loss} if self.val_loss else {}
+        return {
+            name: list(values)
+            for name, values in {"loss": self.loss, **validation, **self.metrics}.items()
+        }
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame with a row for each epoch; needs pandas (extra ``cli``).
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of `to_dict`; the index is "epoch", from 0.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                'to_dataframe needs pandas: python -m pip install "downslope[cli]"'
+            ) from error
+        return pandas.DataFrame(self.to_dict()).rename_axis("epoch")
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a comma-separated file: a line for each epoch, its number from 0 first.
+
+        The numbers read back as they were.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced.
+        """
+        columns = self.to_dict()
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *columns])
+            writer.writerows(
+                [epoch, *row] for epoch, row in enumerate(zip(*columns.values(), strict=True))
+            )
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the losses over the epochs; needs matplotlib (extra ``plots``).

@@ -19,6 +19,7 @@ TRAINING_OPTIONS: dict[str, Any] = {
     "max_norm": None,
     "learning_rate": 1.0,
     "trainable": True,
+    "dropout": 0.0,
 }
 
 
@@ -52,6 +53,16 @@ class Dense:
         Factor of the optimiser's learning rate for this layer.
     trainable : bool, default True
         Whether training changes the layer.
+    dropout : float, default 0.0
+        In training, the share of the layer's outputs that is set to zero, at least 0 and below 1,
+        in steps of 2**-16.  The others are divided by what is left (inverted dropout), so that
+        prediction needs no factor.  Which ones, is a function of the network's seed, the number of
+        the step, the layer and the place in the batch.  Not for the last layer.
+
+    Notes
+    -----
+    Dropout: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to
+    prevent neural networks from overfitting", JMLR 15 (2014).  The draws are Philox4x32-10's.
 
     Raises
     ------
@@ -79,6 +90,7 @@ class Dense:
         max_norm: float | None = None,
         learning_rate: float = 1.0,
         trainable: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         self.units = as_count("units", units)
         self.activation = as_activation(activation)
@@ -88,6 +100,7 @@ class Dense:
         self.max_norm = None if max_norm is None else as_number("max_norm", max_norm, above=0.0)
         self.learning_rate = as_number("learning_rate", learning_rate, above=0.0)
         self.trainable = bool(trainable)
+        self.dropout = as_number("dropout", dropout, at_least=0.0, below=1.0)
         self.weights: Initializer | NDArray[np.float64]
         if isinstance(weights, str | Initializer):
             self.weights = as_initializer(weights, self.activation.name)
@@ -131,6 +144,8 @@ class Layer:
     bias : array (outputs,) or (1,) or None
         Writable view into ``network.parameters``; one number when the units share it, None when
         there is none.
+    dropout : float
+        The share of the outputs that training sets to zero.
     """
 
     inputs: int
@@ -138,6 +153,7 @@ class Layer:
     activation: Activation
     weights: NDArray[Any]
     bias: NDArray[Any] | None
+    dropout: float = 0.0
 
     def __repr__(self) -> str:
         return f"Layer({self.inputs} -> {self.outputs}, {self.activation.name})"

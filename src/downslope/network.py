@@ -21,6 +21,7 @@ from downslope._validate import (
     as_finite,
     as_float_type,
     as_memory,
+    as_number,
     as_row,
     as_rows,
     as_seed,
@@ -36,6 +37,7 @@ from downslope.passes import Pass
 
 if TYPE_CHECKING:
     from downslope.callbacks import Callback
+    from downslope.diagnosis import Diagnosis
     from downslope.history import History
     from downslope.optimizers import LBFGS, Optimizer
 
@@ -64,6 +66,13 @@ class Network:
         Initial weights, see `Dense`.
     use_bias, shared_bias : bool, default True and False
         A bias for each unit; one number for each layer; or none.
+    dropout : float or list of float, default 0.0
+        Of the hidden layers' outputs in training: one for all, or one for each; see `Dense`.
+    input_dropout : float, default 0.0
+        The same of the inputs.
+    input_noise : float, default 0.0
+        In training, normal noise of this standard deviation is added to the inputs, before any of
+        them are dropped; for inputs of about unit scale.
     dtype : {"float32", "float64"}, default "float32"
         Type of parameters and arithmetic.
     seed : int, optional
@@ -85,6 +94,8 @@ class Network:
         In the same order; what `backward` and ``Trainer.compute_gradients`` fill.
     inputs, outputs : int
         Widths of the first and the last layer.
+    input_dropout, input_noise : float
+        As given.
     metadata : dict of str to str
         Kept with the network by `save`.
 
@@ -113,6 +124,9 @@ class Network:
         weights: str | Initializer | Sequence[ArrayLike] = "auto",
         use_bias: bool = True,
         shared_bias: bool = False,
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
+        input_noise: float = 0.0,
         dtype: Any = "float32",
         seed: int | None = None,
         parameters: Any = None,
@@ -120,7 +134,13 @@ class Network:
     ) -> None:
         if layers is None:
             inputs, dense = _from_widths(
-                widths, activation, output, weights, use_bias=use_bias, shared_bias=shared_bias
+                widths,
+                activation,
+                output,
+                weights,
+                dropout,
+                use_bias=use_bias,
+                shared_bias=shared_bias,
             )
         else:
             inputs, dense = as_count("the number of inputs", widths), _checked_layers(layers)
@@ -130,8 +150,13 @@ class Network:
                 weights=weights,
                 use_bias=use_bias,
                 shared_bias=shared_bias,
+                dropout=dropout,
             )
         _check_weight_shapes(inputs, dense)
+        if dense[-1].dropout:
+            raise ValueError("dropout of the last layer drops outputs; give it to those before")
+        self.input_dropout = as_number("input_dropout", input_dropout, at_least=0.0, below=1.0)
+        self.input_noise = as_number("input_noise", input_noise, at_least=0.0)
         self._build(inputs, dense, as_float_type(dtype), as_seed(seed), parameters, gradients)
         if parameters is not None:
             return
@@ -155,7 +180,9 @@ class Network:
         self._dense = list(dense)
         self.dtype, self.seed = dtype, seed
         self.metadata: dict[str, str] = {}
-        self._engine_plan = _plan.make_plan(inputs, dense, dtype)
+        self._engine_plan = _plan.make_plan(
+            inputs, dense, dtype, self.input_dropout, self.input_noise
+        )
         self.inputs, self.outputs = self._engine_plan.inputs, self._engine_plan.outputs
         shape = (self._engine_plan.parameters,)
         self._parameters: NDArray[Any] = (
@@ -377,8 +404,8 @@ class Network:
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         *,
         loss: str | Loss | LossFunction = "mse",
         optimizer: str | Optimizer | LBFGS = "sgd",
@@ -387,6 +414,8 @@ class Network:
         shuffle: bool = True,
         sampling: str = "without_replacement",
         sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+        metrics: Sequence[Any] = (),
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         callbacks: Sequence[Callback] = (),
@@ -398,7 +427,7 @@ class Network:
 
         Parameters
         ----------
-        X : array (rows, inputs)
+        X : array (rows, inputs), or iterable of batches (X, y)
         y : array (rows, outputs), or (rows,) for one output or for class labels
         loss : str, Loss or function, default "mse"
             A name, as in `Loss`, which also takes parameters.  ``binary_cross_entropy`` needs
@@ -411,8 +440,8 @@ class Network:
             ``"sgd"``, ``"adam"``, ``"adamw"``, ``"nadam"``, ``"radam"``, ``"adagrad"``,
             ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its
             defaults, or an object such as ``downslope.Adam(1e-3)``.
-        epochs, batch_size, shuffle, sampling, sample_weight, validation_data, validation_split, \
-callbacks, on_divergence, threads, verbose
+        epochs, batch_size, shuffle, sampling, sample_weight, class_weight, metrics, \
+validation_data, validation_split, callbacks, on_divergence, threads, verbose
             See `Trainer.fit`.
 
         Returns
@@ -443,6 +472,8 @@ callbacks, on_divergence, threads, verbose
             shuffle=shuffle,
             sampling=sampling,
             sample_weight=sample_weight,
+            class_weight=class_weight,
+            metrics=metrics,
             validation_data=validation_data,
             validation_split=validation_split,
             callbacks=callbacks,
@@ -450,6 +481,53 @@ callbacks, on_divergence, threads, verbose
             threads=threads,
             verbose=verbose,
         )
+
+    def diagnose(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "mse",
+        sample_weight: ArrayLike | None = None,
+    ) -> Diagnosis:
+        """Look for what keeps the network from learning; it is not changed.
+
+        Dead units, saturated activations, vanishing and exploding gradients and unscaled inputs, in
+        numbers for each layer and in words with what to try.  A few hundred rows are enough.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        y : array (rows, outputs), or (rows,) for one output or for class labels
+        loss : str, default "mse"
+            See `fit`.
+        sample_weight : array (rows,), optional
+
+        Returns
+        -------
+        Diagnosis
+            To print, or to read: ``layers``, ``unscaled``, ``findings``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as it should be.
+
+        Examples
+        --------
+        >>> import downslope as ds, numpy as np
+        >>> x = np.random.default_rng(0).normal(500, 100, size=(100, 3))
+        >>> net = ds.Network([3, 8, 1], activation="tanh", seed=0)
+        >>> print(net.diagnose(x, x[:, :1] / 500))
+        loss ...
+        layer  activation      dead  saturated   gradient    weights
+            0  tanh  ...
+            1  identity  ...
+        Inputs are unscaled: columns 0, 1, 2 (3 of 3); ...
+        """
+        from downslope.diagnosis import diagnose
+
+        return diagnose(self, X, y, loss=loss, sample_weight=sample_weight)
 
     # ---- Files ----
 
@@ -486,6 +564,8 @@ callbacks, on_divergence, threads, verbose
             "inputs": self.inputs,
             "dtype": self.dtype.name,
             "seed": self.seed,
+            "input_dropout": self.input_dropout,
+            "input_noise": self.input_noise,
             "layers": [
                 {
                     "units": layer.units,
@@ -500,6 +580,12 @@ callbacks, on_divergence, threads, verbose
         }
 
     # ---- For the trainer ----
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether its training has dropout or input noise."""
+        dropped = any(layer.dropout for layer in self._dense)
+        return bool(dropped or self.input_dropout or self.input_noise)
 
     def checked_loss(self, loss: str | Loss | LossFunction) -> Loss | LossFunction:
         """The loss, if it goes with this network's outputs."""
@@ -562,6 +648,16 @@ callbacks, on_divergence, threads, verbose
             self._idle.append(workspace)
         return total / data.rows
 
+    def outputs_of(self, x: NDArray[Any], threads: int) -> NDArray[Any]:
+        """What `predict` gives for inputs that have been checked."""
+        result = np.empty((len(x), self.outputs), self.dtype)
+        workspace = self._take_workspace()
+        try:
+            _engine.predict(self._engine_plan, self._parameters, x, result, workspace, threads)
+        finally:
+            self._idle.append(workspace)
+        return result
+
     # ---- Inside ----
 
     def _take_workspace(self) -> _engine.Workspace:
@@ -597,11 +693,14 @@ callbacks, on_divergence, threads, verbose
             "dense": self._dense,
             "dtype": self.dtype,
             "seed": self.seed,
+            "input_dropout": self.input_dropout,
+            "input_noise": self.input_noise,
             "metadata": self.metadata,
             "parameters": np.array(self._parameters),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.input_dropout, self.input_noise = state["input_dropout"], state["input_noise"]
         self._build(state["inputs"], state["dense"], state["dtype"], state["seed"])
         self.metadata = dict(state["metadata"])
         self._parameters[...] = state["parameters"]
@@ -711,7 +810,14 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
             f"tensor {name!r} should be {_tensor_text(expected.get(name))}, "
             f"is {_tensor_text(found.get(name))}"
         )
-    network = Network(description["inputs"], dense, dtype=dtype, seed=description["seed"])
+    network = Network(
+        description["inputs"],
+        dense,
+        input_dropout=description.get("input_dropout", 0.0),
+        input_noise=description.get("input_noise", 0.0),
+        dtype=dtype,
+        seed=description["seed"],
+    )
     for name, view in zip(expected, network._views(), strict=True):
         view[...] = tensors[name]
     return network
@@ -733,7 +839,7 @@ def _tensor_text(tensor: tuple[np.dtype[Any], tuple[int, ...]] | None) -> str:
 
 
 def _from_widths(
-    widths: Any, activation: Any, output: Any, weights: Any, **bias: bool
+    widths: Any, activation: Any, output: Any, weights: Any, dropout: Any, **bias: bool
 ) -> tuple[int, list[Dense]]:
     """Inputs and layers from a list of widths."""
     if isinstance(widths, int | np.integer):
@@ -748,20 +854,24 @@ def _from_widths(
     hidden = len(sizes) - 2
     activations = _for_each("activation", activation, Activation, "hidden layers", hidden)
     initial = _for_each("weights", weights, Initializer, "layers", hidden + 1)
+    rates = _for_each("dropout", dropout, float | int, "hidden layers", hidden)
     return sizes[0], [
-        Dense(units, function, weights=values, **bias)
-        for units, function, values in zip(sizes[1:], [*activations, output], initial, strict=True)
+        Dense(units, function, weights=values, dropout=rate, **bias)
+        for units, function, values, rate in zip(
+            sizes[1:], [*activations, output], initial, [*rates, 0.0], strict=True
+        )
     ]
 
 
-def _for_each(name: str, value: Any, kind: type, layers: str, count: int) -> list[Any]:
+def _for_each(name: str, value: Any, kind: Any, layers: str, count: int) -> list[Any]:
     """The values of `count` layers: one name or object for all, or a list with one for each."""
     if isinstance(value, str | kind):
         return [value] * count
     if not isinstance(value, Iterable):
+        single = f"a name, a downslope.{kind.__name__}" if isinstance(kind, type) else "a number"
         raise TypeError(
-            f"{name} must be a name, a downslope.{kind.__name__}, or a list with one for each of "
-            f"the {count} {layers}; got {value!r}"
+            f"{name} must be {single}, or a list with one for each of the {count} {layers}; "
+            f"got {value!r}"
         )
     values = list(value)
     if len(values) != count:

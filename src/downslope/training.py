@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,19 @@ from numpy.typing import ArrayLike, NDArray
 from downslope import _engine, _kernels, _lbfgs, _own_loss, _plan, _threads
 from downslope._memory import aligned_zeros
 from downslope._own_loss import LossFunction, Rows
+from downslope._sampling import SAMPLINGS, Order, with_class_weight
 from downslope._validate import as_count, as_memory, as_number, as_row, choose
 from downslope.callbacks import Callback, Checkpoint, Progress
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
 from downslope.losses import Loss
+from downslope.metrics import Metric, as_metrics
 from downslope.network import Network
 from downslope.optimizers import LBFGS, SGD, Optimizer, as_optimizer
 
 if TYPE_CHECKING:
     from downslope.interop.mpi import Ranks
 
-SAMPLINGS = ("without_replacement", "with_replacement")
 DIVERGENCES = ("raise", "warn")
 
 
@@ -40,7 +42,7 @@ class _Divergence(FloatingPointError):
 class _Run:
     """A `fit` under way: what decides its course, and how far it is."""
 
-    rows: int  # to train on
+    rows: int  # to train on; 0 if they come in batches
     validation_rows: int
     batch_size: int
     shuffle: bool
@@ -48,8 +50,9 @@ class _Run:
     first_epoch: int
     history: History = field(default_factory=History)
     stopped: bool = False
-    # Of the epoch under way: batches done, the sum of their rows' losses, and the time they took.
+    # Of the epoch under way: batches and rows done, the sum of their losses, the time they took.
     batch: int = 0
+    met: int = 0
     total: float = 0.0
     seconds: float = 0.0
 
@@ -57,6 +60,11 @@ class _Run:
     def batches(self) -> int:
         """Of an epoch."""
         return -(-self.rows // self.batch_size)
+
+    def advance(self, total: float, batch: int) -> None:
+        """Batches have been done: up to that number, with that sum of losses so far."""
+        self.total, self.batch = total, batch
+        self.met = min(batch * self.batch_size, self.rows)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -67,7 +75,24 @@ class _Run:
     def end_epoch(self, logs: dict[str, float]) -> None:
         """Enter the epoch into the history."""
         self.history.append(logs, self.seconds)
-        self.batch, self.total, self.seconds = 0, 0.0, 0.0
+        self.batch, self.met, self.total, self.seconds = 0, 0, 0.0, 0.0
+
+
+@dataclass
+class _Source:
+    """What a run trains on: rows of a data set in an order, or batches as they come."""
+
+    data: _engine.Dataset | Rows | None
+    rows: NDArray[np.int64] | None = None
+    order: Order | None = None
+    batches: Iterable[Any] = ()
+    class_weight: Any = None
+
+    def take(self) -> _Source:
+        """The rows alone, copied."""
+        assert self.data is not None
+        assert self.rows is not None
+        return _Source(self.data.take(self.rows))
 
 
 class Trainer:
@@ -108,6 +133,12 @@ class Trainer:
         ``network.parameters``; the last row is the parameters' moving average, if one is kept.
     history : History or None
         Of the last `fit`, also when it ended with an error.
+    metrics : list of Metric
+        Of the last `fit`.
+    rows : int
+        That the last `fit` trained on in each epoch; 0 if they came in batches.
+    epochs, target_epoch : int
+        What the last `fit` was asked for, and the epoch at which it ends.
     interrupted : bool
         Whether the last `fit` ended with an error or Ctrl-C.
 
@@ -144,11 +175,18 @@ class Trainer:
         self.loss = network.checked_loss(loss)
         if isinstance(self.loss, Loss):
             self._losses = _plan.make_losses(self.loss, network.outputs)
+        elif network.is_noisy:
+            raise ValueError(
+                "a loss that is a function goes without the engine's steps, which draw dropout and "
+                "input noise: drop these, or take a loss by its name"
+            )
         self.optimizer = as_optimizer(optimizer)
         self.threads = threads if threads is None else as_count("threads", threads)
         self.epoch = self.target_epoch = 0
         self.validates = self.interrupted = False
+        self.rows = self.epochs = 0
         self.history: History | None = None
+        self.metrics: list[Metric] = []
         # The run under way, and those of its callbacks that have a state.
         self._run: _Run | None = None
         self._with_state: list[Callback] = []
@@ -161,6 +199,11 @@ class Trainer:
         if communicator is not None:
             from downslope.interop.mpi import Ranks
 
+            if network.is_noisy:
+                raise ValueError(
+                    "ranks that train together would draw the same noise for their different rows: "
+                    "drop the dropout and the input noise, or the communicator"
+                )
             self._ranks = Ranks(communicator, rank_order)
             self._ranks.join({**_without_seed(network), **self._specification()}, network)
 
@@ -181,6 +224,15 @@ class Trainer:
                 "the optimizer a number"
             )
         self._descent.learning_rate = as_number("learning_rate", value, at_least=0.0)
+
+    @property
+    def monitored(self) -> dict[str, bool]:
+        """What the logs of an epoch hold: each name with whether more of it is better."""
+        better = {metric.name: metric.greater_is_better for metric in self.metrics}
+        names = {"loss": False, **(better if self.rows else {})}
+        if self.validates:
+            names |= {f"val_{name}": more for name, more in {"loss": False, **better}.items()}
+        return names
 
     # ---- Your own loop ----
 
@@ -295,6 +347,11 @@ class Trainer:
                 "row_gradients needs a loss by its name; for a function, give its gradient to "
                 "Pass.backward with an array (rows, parameters)"
             )
+        if self.network.is_noisy:
+            raise ValueError(
+                "row_gradients would be those of noise drawn for each row: drop the dropout and "
+                "the input noise"
+            )
         shape, dtype = (data.rows, self.network.parameters.size), self.network.dtype
         result = np.empty(shape, dtype) if out is None else as_memory("out", out, shape, dtype)
         with self.network.exclusive:
@@ -368,6 +425,56 @@ class Trainer:
                 self._descent.learning_rate = self._rule.schedule.rates(self.steps, 1)[0]
             self._descent.keep_gradients(self.network.gradients)
             self._check(self._descent.update())
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        batch_size: int | None = 32,
+        sample_weight: ArrayLike | None = None,
+        threads: int | None = None,
+    ) -> float:
+        """One pass over rows that have come in, in mini-batches as they lie.
+
+        The optimiser's state goes on from call to call; it is no epoch of `fit`.
+
+        Parameters
+        ----------
+        X : array (rows, inputs)
+        y : array (rows, outputs), or (rows,) for one output or for class labels
+        batch_size : int or None, default 32
+            Rows of a step; None: all.
+        sample_weight : array (rows,), optional
+        threads : int, optional
+
+        Returns
+        -------
+        float
+            The mean loss of the rows, each as it was met.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError, FloatingPointError
+            See `step`.
+
+        Examples
+        --------
+        >>> import downslope as ds, numpy as np
+        >>> trainer = ds.Trainer(ds.Network([1, 1], seed=0), optimizer=ds.SGD(0.1))
+        >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+        >>> losses = [trainer.partial_fit(x, 2 * x) for _ in range(20)]
+        >>> losses[-1] < losses[0]
+        True
+        """
+        self._refuse_lbfgs("partial_fit()")
+        data = self.network.dataset(X, y, self.loss, sample_weight)
+        batch = data.rows if batch_size is None else as_count("batch_size", batch_size)
+        batch *= self._rule.gradient_accumulation_steps
+        threads = _threads.resolve(self.threads if threads is None else threads)
+        with self.network.exclusive:
+            total, _ = self._train(data, None, min(batch, data.rows), threads)
+        return total / data.rows
 
     # ---- Checkpoints ----
 
@@ -453,7 +560,7 @@ class Trainer:
         _compare(found, {**_without_seed(self.network), **self._specification()})
         with self.network.exclusive:
             self.network.parameters[...] = network.parameters
-            self.network.seed = network.seed
+            self.network.seed = self._descent.seed = network.seed
             self.state[...] = state
             self._descent.steps, self.epoch = description["steps"], description["epoch"]
             self._descent.learning_rate = description["learning_rate"]
@@ -472,14 +579,16 @@ class Trainer:
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         *,
         epochs: int = 1,
         batch_size: int | None = 32,
         shuffle: bool = True,
         sampling: str = "without_replacement",
         sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+        metrics: Sequence[Any] = (),
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         callbacks: Sequence[Callback] = (),
@@ -493,8 +602,12 @@ class Trainer:
 
         Parameters
         ----------
-        X : array (rows, inputs)
-            Finite numbers; used without a copy if they are of the network's type.
+        X : array (rows, inputs), or iterable of batches
+            Finite numbers: of NumPy, pandas, polars, Arrow, or PyTorch on the CPU.  Used without a
+            copy if they are of the network's type and each row's values lie next to each other,
+            a `numpy.memmap` too, of which only what is at work comes into memory.  Without `y`:
+            an iterable of batches, each (X, y) or (X, y, sample_weight) and one step, whose end is
+            the epoch's; a generator is good for one epoch.
         y : array (rows, outputs), or (rows,) for one output or for class labels
         epochs : int, default 1
             Passes over the rows.
@@ -502,11 +615,22 @@ class Trainer:
             Rows of a step: 1 is stochastic descent, None full-batch descent.
         shuffle : bool, default True
             A new order of the rows in each epoch, a function of the network's seed and the epoch.
-        sampling : {"without_replacement", "with_replacement"}
+            False: as they lie.
+        sampling : {"without_replacement", "with_replacement", "weighted", "stratified"}
             With replacement, every row of every step is drawn uniformly from all rows; an epoch is
-            as many draws as there are rows.
+            as many draws as there are rows.  "weighted" draws rows in proportion to their weights
+            (sample times class weight), and their losses then count alike.  "stratified" is
+            without replacement, with the classes spread evenly over the epoch, for labels.
         sample_weight : array (rows,), optional
             Factors of the rows' losses; the mean is ``sum(weight * loss) / rows``.
+        class_weight : "balanced", dict or list, optional
+            Further factors, by the class of a row; validation data have none.  "balanced" is
+            ``rows / (classes * rows of the class)``, over the classes that occur in the data, as
+            in scikit-learn.
+        metrics : list of str, Metric or callable, default ()
+            To compute after each epoch, on training and on validation data: "accuracy", "f1",
+            "roc_auc", "top_<k>_accuracy", "r2", "mae", or functions of targets and outputs; see
+            `downslope.metrics`.  Those on training data take a pass over its rows.
         validation_data : (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch.
         validation_split : float, default 0.0
@@ -539,21 +663,35 @@ class Trainer:
         """
         epochs = as_count("epochs", epochs)
         choose("sampling", sampling, SAMPLINGS)
-        if sampling == "with_replacement" and not shuffle:
+        if sampling != "without_replacement" and not shuffle:
             raise ValueError(
-                "shuffle=False contradicts sampling='with_replacement', which draws the rows "
+                f"shuffle=False contradicts sampling={sampling!r}, which draws the rows "
                 "at random; drop one of them"
             )
         choose("on_divergence", on_divergence, DIVERGENCES)
         threads = _threads.resolve(self.threads if threads is None else threads)
-        data = self.network.dataset(X, y, self.loss, sample_weight)
-        rows, validation = self._split(data, validation_data, validation_split)
-        count = data.rows if rows is None else len(rows)
-        batch = count if batch_size is None else as_count("batch_size", batch_size)
-        batch = min(batch * self._rule.gradient_accumulation_steps, count)
         watchers = [*_checked_callbacks(callbacks), *([Progress()] if verbose else [])]
         if isinstance(self.optimizer, LBFGS):
-            _check_for_lbfgs(self.network, watchers)
+            _check_for_lbfgs(self.network, watchers, in_batches=y is None)
+        if y is None:
+            _check_batches(X, epochs, sample_weight, sampling, class_weight, validation_split)
+            source = _Source(None, batches=X, class_weight=class_weight)
+            validation = None if validation_data is None else self._validation(validation_data)
+            count = batch = 0
+            labels = validation is not None and validation.has_labels
+        else:
+            data = self.network.dataset(X, y, self.loss, sample_weight)
+            rows, validation = self._split(data, validation_data, validation_split)
+            data = self._weighted(data, class_weight)
+            order = Order(sampling, shuffle, data, rows)
+            source = _Source(
+                data.with_weight(None) if sampling == "weighted" else data, rows, order
+            )
+            count = data.rows if rows is None else len(rows)
+            batch = count if batch_size is None else as_count("batch_size", batch_size)
+            batch = min(batch * self._rule.gradient_accumulation_steps, count)
+            labels = data.has_labels
+        self.metrics = as_metrics(metrics, labels)
         held_out = 0 if validation is None else validation.rows
         run = _Run(count, held_out, batch, shuffle, sampling, self.epoch)
         together = contextlib.nullcontext() if self._ranks is None else self._ranks.together()
@@ -561,19 +699,20 @@ class Trainer:
         with self.network.exclusive, together:
             run = self._begin(run, watchers)
             self.history = run.history
+            self.rows, self.epochs = run.rows, epochs
             self.validates, self.target_epoch = validation is not None, run.first_epoch + epochs
             self.interrupted = True
             begun: list[Callback] = []
             try:
                 for callback in watchers:
-                    callback.on_fit_begin(self)
+                    run.stopped |= bool(callback.on_fit_begin(self))
                     begun.append(callback)
                 self._load_callbacks()
                 if isinstance(self.optimizer, LBFGS):
-                    taken = data if rows is None else data.take(rows)
+                    taken = source if source.rows is None else source.take()
                     self._run_lbfgs(self.optimizer, run, taken, validation, threads, watchers)
                 else:
-                    self._run_epochs(run, data, rows, validation, threads, watchers)
+                    self._run_epochs(run, source, validation, threads, watchers)
                 if self._descent.average is not None:
                     self.network.parameters[...] = self._descent.average
                 self.interrupted = False
@@ -613,62 +752,100 @@ class Trainer:
     def _run_epochs(
         self,
         run: _Run,
-        data: _engine.Dataset | Rows,
-        rows: NDArray[np.int64] | None,
+        source: _Source,
         validation: _engine.Dataset | Rows | None,
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
-        drawn = np.empty(run.rows, np.int64) if run.shuffle else None
         while self.epoch < self.target_epoch and not run.stopped:
-            if run.batch == 0:
-                for callback in callbacks:
-                    callback.on_epoch_begin(self, self.epoch)
-            begin = time.perf_counter()
-            order = self._order(rows, drawn, run.sampling)
-            run.seconds += time.perf_counter() - begin
-            self._run_batches(run, data, order, threads, callbacks)
-            self._end_epoch(run, run.total / run.rows, validation, threads, callbacks)
+            if run.batch == 0 and self._any_stops(
+                callback.on_epoch_begin(self, self.epoch) for callback in callbacks
+            ):
+                run.stopped = True
+                return
+            if source.data is None:
+                run.stopped = self._run_given(run, source, threads, callbacks)
+            else:
+                run.stopped = self._run_batches(run, source, threads, callbacks)
+            if run.met == 0:
+                return
+            self._end_epoch(run, run.total / run.met, source, validation, threads, callbacks)
 
     def _end_epoch(
         self,
         run: _Run,
         loss: float,
+        source: _Source,
         validation: _engine.Dataset | Rows | None,
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
         """Validate, note and report an epoch with this mean loss."""
-        logs = {"loss": loss}
-        if validation is not None:
-            begin = time.perf_counter()
-            logs["val_loss"] = self.network.mean_loss(validation, self.loss, threads)
-            run.seconds += time.perf_counter() - begin
+        begin = time.perf_counter()
+        logs = self._logs(loss, source, validation, threads)
+        run.seconds += time.perf_counter() - begin
         run.end_epoch(logs)
         self.epoch += 1
-        stops = [callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks]
-        if any(stops) if self._ranks is None else self._ranks.any(any(stops)):
-            run.stopped, self.target_epoch = True, self.epoch
-        for callback in callbacks:
-            callback.on_pause(self)
+        run.stopped |= self._any_stops(
+            callback.on_epoch_end(self, self.epoch - 1, logs) for callback in callbacks
+        )
+        if run.stopped:
+            self.target_epoch = self.epoch
+        run.stopped |= self._any_stops(callback.on_pause(self) for callback in callbacks)
+
+    def _logs(
+        self,
+        loss: float,
+        source: _Source,
+        validation: _engine.Dataset | Rows | None,
+        threads: int,
+    ) -> dict[str, float]:
+        """Losses and metrics at the end of an epoch with this mean loss."""
+        logs = {"loss": loss}
+        if validation is not None:
+            logs["val_loss"] = self.network.mean_loss(validation, self.loss, threads)
+        if self.metrics and source.data is not None:
+            logs |= self._measure(source.data, source.rows, "", threads)
+        if self.metrics and validation is not None:
+            logs |= self._measure(validation, None, "val_", threads)
+        return logs
+
+    def _measure(
+        self,
+        data: _engine.Dataset | Rows,
+        rows: NDArray[np.int64] | None,
+        prefix: str,
+        threads: int,
+    ) -> dict[str, float]:
+        """The metrics on some rows of a data set; None: all."""
+        x, targets, _ = data.arrays
+        outputs = self.network.outputs_of(x, threads)
+        if rows is not None:
+            targets, outputs = targets[rows], outputs[rows]
+        return {f"{prefix}{metric.name}": metric(targets, outputs) for metric in self.metrics}
 
     def _run_lbfgs(
         self,
         optimizer: LBFGS,
         run: _Run,
-        data: _engine.Dataset | Rows,
+        source: _Source,
         validation: _engine.Dataset | Rows | None,
         threads: int,
         callbacks: Sequence[Callback],
     ) -> None:
         """Iterations on all rows of a data set; each is an epoch."""
+        data = source.data
+        assert data is not None
 
         def begin_epoch() -> float:
-            for callback in callbacks:
-                callback.on_epoch_begin(self, self.epoch)
+            run.stopped |= self._any_stops(
+                callback.on_epoch_begin(self, self.epoch) for callback in callbacks
+            )
             return time.perf_counter()
 
         begin = begin_epoch()
+        if run.stopped:
+            return
 
         def loss_and_gradient() -> tuple[float, NDArray[Any]]:
             return self._gradients_of(data, threads), self.network.gradients
@@ -677,7 +854,7 @@ class Trainer:
             nonlocal begin
             run.seconds = time.perf_counter() - begin
             self._descent.steps += 1
-            self._end_epoch(run, loss, validation, threads, callbacks)
+            self._end_epoch(run, loss, source, validation, threads, callbacks)
             if self.epoch < self.target_epoch:
                 begin = begin_epoch()
             return run.stopped
@@ -688,38 +865,88 @@ class Trainer:
         )
 
     def _run_batches(
-        self,
-        run: _Run,
-        data: _engine.Dataset | Rows,
-        order: NDArray[np.int64] | None,
-        threads: int,
-        callbacks: Sequence[Callback],
-    ) -> None:
-        """The batches of the epoch that are left, with a pause whenever a callback asks for one."""
-        while run.batch < run.batches:
-            begin = time.perf_counter()
+        self, run: _Run, source: _Source, threads: int, callbacks: Sequence[Callback]
+    ) -> bool:
+        """The batches of the epoch that are left, with a pause whenever a callback asks for one;
+        whether a callback ends the run."""
+        assert source.data is not None
+        assert source.order is not None
+        begin = time.perf_counter()
+        order = source.order.draw(self.network.seed, self.epoch)
+        run.seconds += time.perf_counter() - begin
+        watchers = [callback for callback in callbacks if callback.watches_batches]
+        stops = False
+        while run.batch < run.batches and not stops:
+            if self._begin_batch(run, watchers):
+                return True
+            begin, met, total = time.perf_counter(), run.met, run.total
             pause = min((callback.next_pause() for callback in callbacks), default=math.inf)
-            run.total, run.batch = self._train(
-                data, order, run.batch_size, threads, run.batch, run.total, pause
+            run.advance(
+                *self._train(
+                    source.data,
+                    order,
+                    run.batch_size,
+                    threads,
+                    run.batch,
+                    run.total,
+                    0.0 if watchers else pause,
+                )
             )
             run.seconds += time.perf_counter() - begin
+            stops = self._end_batch(run, (run.total - total) / (run.met - met), watchers)
             if run.batch < run.batches:
-                for callback in callbacks:
-                    callback.on_pause(self)
+                pauses = _any_stops(callback.on_pause(self) for callback in callbacks)
+                stops |= pauses and self._ranks is None  # ranks pause each at its own time
+        return stops
 
-    def _order(
-        self, rows: NDArray[np.int64] | None, drawn: NDArray[np.int64] | None, sampling: str
-    ) -> NDArray[np.int64] | None:
-        """The order of the rows in the coming epoch, a function of (seed, epoch); None: as they
-        lie.  `drawn` is the array to draw into, None without shuffling."""
-        if drawn is None:
-            return rows
-        seed, stream = self.network.seed, _plan.STREAM_ORDER + self.epoch
-        if sampling == "with_replacement":
-            _kernels.random_integers(seed, stream, len(drawn), drawn)
-        else:
-            _kernels.random_permutation(seed, stream, drawn)
-        return drawn if rows is None else rows[drawn]
+    def _run_given(
+        self, run: _Run, source: _Source, threads: int, callbacks: Sequence[Callback]
+    ) -> bool:
+        """The same with batches as they come, each a step."""
+        watchers = [callback for callback in callbacks if callback.watches_batches]
+        for batch in itertools.islice(source.batches, run.batch, None):
+            if self._begin_batch(run, watchers):
+                return True
+            begin = time.perf_counter()
+            x, y, weight = _as_batch(batch)
+            data = self.network.dataset(x, y, self.loss, weight)
+            data = self._weighted(data, source.class_weight)
+            total, _ = self._train(data, None, data.rows, threads)
+            run.total += total
+            run.met += data.rows
+            run.batch += 1
+            run.seconds += time.perf_counter() - begin
+            stops = self._end_batch(run, total / data.rows, watchers)
+            pauses = _any_stops(callback.on_pause(self) for callback in callbacks)
+            if stops or (pauses and self._ranks is None):
+                return True
+        if run.met == 0:
+            raise ValueError(
+                "there are no batches: give an iterable with at least one, that can be gone "
+                "through in every epoch"
+            )
+        return False
+
+    def _any_stops(self, answers: Iterable[bool | None]) -> bool:
+        """The same of all ranks, if there are several."""
+        stops = _any_stops(answers)
+        return stops if self._ranks is None else self._ranks.any(stops)
+
+    def _begin_batch(self, run: _Run, watchers: Sequence[Callback]) -> bool:
+        return bool(watchers) and self._any_stops(
+            callback.on_batch_begin(self, run.batch) for callback in watchers
+        )
+
+    def _end_batch(self, run: _Run, loss: float, watchers: Sequence[Callback]) -> bool:
+        logs = {"loss": loss}
+        return bool(watchers) and self._any_stops(
+            callback.on_batch_end(self, run.batch - 1, logs) for callback in watchers
+        )
+
+    def _weighted(self, data: _engine.Dataset | Rows, class_weight: Any) -> _engine.Dataset | Rows:
+        if class_weight is None:
+            return data
+        return with_class_weight(data, class_weight, self.loss, self.network.outputs)
 
     def _train(
         self,
@@ -844,6 +1071,50 @@ class Trainer:
         return self.network.dataset(x, y, self.loss, weight[0] if weight else None, "_val")
 
 
+def _any_stops(answers: Iterable[bool | None]) -> bool:
+    """Whether a callback says True; all are asked."""
+    return any(list(answers))
+
+
+def _as_batch(batch: Any) -> tuple[Any, Any, Any]:
+    """X, y and sample weights (or None) of a batch."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        raise TypeError(
+            f"a batch must be (X, y) or (X, y, sample_weight); got {type(batch).__name__}"
+        )
+    x, y, *weight = batch
+    return x, y, weight[0] if weight else None
+
+
+def _check_batches(
+    batches: Any,
+    epochs: int,
+    sample_weight: Any,
+    sampling: str,
+    class_weight: Any,
+    validation_split: float,
+) -> None:
+    """Refuse what is no source of batches, or what does not go with one."""
+    if hasattr(batches, "shape") or not isinstance(batches, Iterable):
+        raise TypeError(
+            "y must hold real numbers, or X be an iterable of batches (X, y); "
+            f"got X of type {type(batches).__name__} without y"
+        )
+    if isinstance(batches, Iterator) and epochs > 1:
+        raise ValueError(
+            f"a generator can be gone through once, not {epochs} times: give a list of batches, or "
+            "an object whose __iter__ begins anew"
+        )
+    for name, given in {
+        "sample_weight": sample_weight is not None,
+        "sampling": sampling != "without_replacement",
+        "class_weight='balanced'": isinstance(class_weight, str),
+        "validation_split": validation_split != 0,
+    }.items():
+        if given:
+            raise ValueError(f"{name} needs all rows at once; it does not go with batches")
+
+
 def _without_seed(network: Network) -> dict[str, Any]:
     return {key: value for key, value in network.architecture().items() if key != "seed"}
 
@@ -862,9 +1133,16 @@ def _compare(checkpoint: dict[str, Any], given: dict[str, Any]) -> None:
             )
 
 
-def _check_for_lbfgs(network: Network, callbacks: Sequence[Callback]) -> None:
+def _check_for_lbfgs(network: Network, callbacks: Sequence[Callback], *, in_batches: bool) -> None:
     """Before a run: SciPy is there, and nothing is asked for that L-BFGS does not do."""
     _lbfgs.scipy_minimize()
+    if in_batches:
+        raise ValueError("LBFGS needs all rows at once: give X and y, or another optimizer")
+    if network.is_noisy:
+        raise ValueError(
+            "LBFGS needs the same loss at each look: drop the dropout and the input noise, or take "
+            "another optimizer"
+        )
     for index, layer in enumerate(network._dense):
         if layer.max_norm is not None or layer.learning_rate != 1:
             raise ValueError(
@@ -897,6 +1175,7 @@ def _make_descent(
         state,
         _kernels.OPTIMIZERS[kernel],
         optimizer.hyper,
+        network.seed,
     )
     descent.weight_decay = optimizer.weight_decay
     if optimizer.clip_value is not None:
