@@ -21,7 +21,8 @@ from setuptools.command.build_ext import build_ext
 DEBUG = os.environ.get("DOWNSLOPE_DEBUG") == "1"
 WERROR = os.environ.get("DOWNSLOPE_WERROR") == "1"
 
-INSTRUCTION_SETS = {"scalar": []}
+# Plain C is for CPUs without any of the others, where every FMA is a call: small before fast.
+INSTRUCTION_SETS = {"scalar": [] if DEBUG else ["-Os"]}
 if platform.machine().lower() in ("x86_64", "amd64"):
     INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma"]
     INSTRUCTION_SETS["avx512"] = [
@@ -43,10 +44,15 @@ HEADERS = sorted(str(path) for path in [*Path("csrc").rglob("*.h"), *Path("src")
 # No contraction, no fast-math: every fused multiply-add is written out (docs/design.md, section
 # "Numerics").
 C_FLAGS = ["-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread"]
+# A second copy of every product loop for neighbouring elements would double the kernels' size and
+# gain nothing.
+C_FLAGS += ["-fno-version-loops-for-strides"]
 C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DNDEBUG"]
 C_FLAGS += ["-Wall", "-Wextra", "-Werror"] if WERROR else ["-Wall", "-Wextra"]
 # What Cython writes is not ours to warn about.
-CYTHON_FLAGS = ["-std=gnu11", "-fvisibility=hidden", *(["-O0"] if DEBUG else ["-O2", "-g0"]), "-w"]
+CYTHON_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-w"]
+# The engine runs in every step; the other is hooks and tables.
+OPTIMIZATION = {"_engine": "-O2", "_kernels": "-Os"}
 
 
 class BuildKernels(build_ext):
@@ -85,10 +91,10 @@ extensions = [
         [f"src/downslope/{name}.pyx"],
         include_dirs=["csrc/include", "src/downslope/include"],
         depends=HEADERS + (KERNELS + BASELINE if name == "_kernels" else []),
-        extra_compile_args=CYTHON_FLAGS,
-        extra_link_args=["-pthread", "-lm"],
+        extra_compile_args=[*CYTHON_FLAGS, *(["-O0"] if DEBUG else [OPTIMIZATION[name], "-g0"])],
+        extra_link_args=["-pthread", "-lm", *([] if DEBUG else ["-s"])],
     )
-    for name in ("_kernels", "_engine")
+    for name in OPTIMIZATION
 ]
 
 setup(

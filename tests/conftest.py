@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+# Before anything loads them: the peers compute on one thread, as threads of theirs that wait for
+# each other on a busy machine take minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 

@@ -26,7 +26,7 @@ class Metric:
     Attributes
     ----------
     name : str
-        Its key in ``history.metrics``, there also with "val_" before it.
+        Its key in ``history.metrics``, there also with ``"val_"`` before it.
     function : callable
         ``function(targets, outputs) -> float``: labels (rows,) or targets (rows, outputs), and
         outputs (rows, outputs).
