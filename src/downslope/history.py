@@ -20,7 +20,7 @@ class History:
     val_loss : list of float
         Validation loss at the end of each epoch, without penalties; empty without validation data.
     metrics : dict of str to list of float
-        Each metric at the end of each epoch; with ``"val_"`` before its name, of the validation data.
+        Each metric at the end of each epoch; on the validation data, with ``val_`` before its name.
     seconds : float
         Time spent on training and validation, callbacks not counted.
 
