@@ -760,6 +760,7 @@ def test_callbacks_are_told():
     assert model.n_iter_ == 3
     stop = ds.EarlyStopping(patience=1, min_delta=10.0)
     assert model.set_params(callbacks=[stop]).fit(x, y, eval_set=(x, y)).n_iter_ == 2
+    assert model.set_params(callbacks=[ds.TimeLimit(1e-9)]).fit(x, y).n_iter_ == 1
 
 
 def test_threads_do_not_show():

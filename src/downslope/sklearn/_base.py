@@ -413,7 +413,8 @@ class BaseMLP(BaseEstimator, ABC):
         trainer.validates = held_out is not None
         if trainer.validates and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = []
-        trainer.target_epoch = trainer.epoch + (1 if incremental else self.max_iter)
+        trainer.rows, trainer.epochs = len(order), 1 if incremental else self.max_iter
+        trainer.target_epoch = trainer.epoch + trainer.epochs
         self.n_iter_ = 0
         try:
             with watched(trainer, self.callbacks):
@@ -431,7 +432,8 @@ class BaseMLP(BaseEstimator, ABC):
                     trainer.epoch += 1
                     for callback in self.callbacks:
                         asked = callback.on_epoch_end(trainer, trainer.epoch - 1, logs)
-                        stopping = stopping or bool(asked)
+                        paused = callback.on_pause(trainer)
+                        stopping = bool(stopping or asked or paused)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
             stopping = True
