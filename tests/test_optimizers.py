@@ -82,6 +82,33 @@ def test_a_step_is_its_gradients_and_an_update(rng, optimizer, dtype):
     np.testing.assert_array_equal(whole.state, parts.state)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"l1": 0.1},
+        {"l2": 0.1, "use_bias": False},
+        {"max_norm": 0.5},
+        {"learning_rate": 0.3},
+        {"trainable": False},
+    ],
+    ids=repr,
+)
+def test_the_short_way_of_one_row_is_the_long_one(rng, optimizer, options):
+    x, y = make_data(rng, 12, 3, 2)
+    layers = [ds.Dense(5, "gelu", **options), ds.Dense(2, "tanh", use_bias=False)]
+    short, long = (
+        ds.Trainer(ds.Network(3, layers, seed=1), "mse", OPTIMIZERS[optimizer]) for _ in "ab"
+    )
+    for row in range(len(x)):
+        one = slice(row, row + 1)
+        assert short.step(x[one], y[one]) == long.compute_gradients(x[one], y[one])
+        long.update()
+    np.testing.assert_array_equal(short.network.parameters, long.network.parameters)
+    np.testing.assert_array_equal(short.state, long.state)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "rmsprop, centred", "rprop"])
 def test_threads_do_not_show(rng, optimizer):
     x, y = make_data(rng, 300, 60, 40)

@@ -110,3 +110,6 @@ def test_unfit_arguments_are_refused():
         ds.Session(changing, rows=1)
     with pytest.raises(ValueError, match="rows"):
         ds.Session(trainer(), rows=0)
+    whole = ds.Trainer(ds.Network([1, 1]), optimizer=ds.LBFGS())
+    with pytest.raises(TypeError, match="a session"):
+        ds.Session(whole, rows=1)

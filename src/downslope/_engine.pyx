@@ -1431,6 +1431,35 @@ cdef class Descent:
         self.plan.kernels.finish_update(&step.update, 0, 0, 1, self.plan.parameters, gradients)
         return self.finish(&step)
 
+    cdef int steps_on(
+        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t n, Py_ssize_t batch_rows,
+        int threads, const double *learning_rates, double deadline, Watch *watch,
+        Py_ssize_t *batch, double *total,
+    ) noexcept nogil:
+        """A step for each `batch_rows` of n rows in their order, from batch number `batch` on and
+        until the deadline.  Moves `batch` on, and adds the losses to `total`."""
+        cdef Py_ssize_t first, begun = batch[0]
+        cdef int status
+        while batch[0] < _blocks(n, batch_rows):
+            first = batch[0] * batch_rows
+            if learning_rates != NULL:
+                self._hyper[0] = learning_rates[batch[0] - begun]
+            status = self.step(data, loss, order, first, min(batch_rows, n - first), threads, watch,
+                               total)
+            if status != OK:
+                return status
+            batch[0] += 1
+            if deadline < INFINITY and _now() >= deadline:
+                break
+        return OK
+
+    cdef int ready(self, Py_ssize_t batch_rows) except -1:
+        """Make ready for steps of so many rows."""
+        if self._gradients == NULL and self.needs_gradients(batch_rows):
+            raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
+        self.reserve(batch_rows)
+        return 0
+
     def train(
         self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
         Py_ssize_t batch=0, double total=0, double seconds=INFINITY,
@@ -1442,43 +1471,16 @@ cdef class Descent:
         losses so far, with the penalties as often as there are rows.  Returns a status, that sum
         and the number of the batch to go on with."""
         cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
+        cdef const double *rates = &learning_rates[0] if learning_rates is not None else NULL
         cdef Py_ssize_t n = order.shape[0] if order is not None else data.rows
-        cdef Py_ssize_t batches = _blocks(n, batch_rows), begun = batch, first, rows
         cdef Watch watch = _new_watch()
         cdef double deadline = _now() + seconds
-        cdef int status = OK
-        if self._gradients == NULL and self.needs_gradients(batch_rows):
-            raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
-        self.reserve(batch_rows)
-        with nogil:
-            while batch < batches:
-                first = batch * batch_rows
-                rows = min(batch_rows, n - first)
-                if learning_rates is not None:
-                    self._hyper[0] = learning_rates[batch - begun]
-                status = self.step(data, loss, rows_in_order, first, rows, threads, &watch, &total)
-                if status != OK:
-                    break
-                batch += 1
-                if deadline < INFINITY and _now() >= deadline:
-                    break
-        return _propagate(status), total, batch
-
-    cdef int epoch(
-        self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t batch_rows, int threads,
-        Watch *watch, double *total,
-    ) noexcept nogil:
-        """A step for each `batch_rows` rows of the order; `total` becomes the sum of the losses."""
-        cdef Py_ssize_t batch, first
         cdef int status
-        total[0] = 0
-        for batch in range(_blocks(data.rows, batch_rows)):
-            first = batch * batch_rows
-            status = self.step(data, loss, order, first, min(batch_rows, data.rows - first),
-                               threads, watch, total)
-            if status != OK:
-                return status
-        return OK
+        self.ready(batch_rows)
+        with nogil:
+            status = self.steps_on(data, loss, rows_in_order, n, batch_rows, threads, rates,
+                                   deadline, &watch, &batch, &total)
+        return _propagate(status), total, batch
 
     def run(
         self, Run run, Dataset data, Loss loss, Dataset validation, Loss validation_loss,
@@ -1492,19 +1494,19 @@ cdef class Descent:
         Returns a status and the number of epochs completed."""
         cdef char *kept = _vector(self.plan, best, writable=True)
         cdef Py_ssize_t size = self.plan.parameters * self.plan.itemsize
-        cdef Py_ssize_t epoch = 0, best_epoch = -1
+        cdef Py_ssize_t epoch = 0, best_epoch = -1, batch
         cdef double least = INFINITY, value, total
         cdef int64_t *order = &run.order[0] if run.order is not None else NULL
         cdef Watch watch = _new_watch()
         cdef int status = OK
-        if self._gradients == NULL and self.needs_gradients(run.batch_rows):
-            raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
-        self.reserve(run.batch_rows)
+        self.ready(run.batch_rows)
         with nogil:
             while epoch < losses.shape[1] and not run.cancelled[0]:
                 if order != NULL:
                     permutation(run.seed, run.stream + epoch, data.rows, order)
-                status = self.epoch(data, loss, order, run.batch_rows, 1, &watch, &total)
+                batch, total = 0, 0
+                status = self.steps_on(data, loss, order, data.rows, run.batch_rows, 1, NULL,
+                                       INFINITY, &watch, &batch, &total)
                 if status != OK:
                     break
                 value = losses[0, epoch] = total / data.rows

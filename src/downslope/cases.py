@@ -75,11 +75,6 @@ class Case:
         return 2 * self.batch * (3 * sum(weights) - weights[0])
 
     @property
-    def flops_per_prediction(self) -> int:
-        """Of a row's way forward."""
-        return 2 * sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
-
-    @property
     def bytes(self) -> int:
         """What a step has to move if nothing stays in a cache from step to step: the mini-batch
         read; parameters and the optimiser's state read and written."""

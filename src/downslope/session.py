@@ -68,6 +68,7 @@ class Session:
             raise TypeError("a session needs a loss by its name; a function needs Python")
         if labels and loss.kind.label_kernel is None:
             raise ValueError(f"loss {loss.name!r} takes no labels; drop labels=True")
+        trainer._refuse_lbfgs("a session")
         if trainer._rule.schedule is not None:
             raise ValueError(
                 "a session takes steps at one learning rate; give the optimizer a number, and set "
