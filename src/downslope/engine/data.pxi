@@ -1,0 +1,135 @@
+# Data sets and mini-batches: rows copied next to each other, or used where they lie.
+
+# ---- Mini-batches ----
+
+
+cdef void _copy_rows(
+    ds_rows source, const int64_t *order, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t itemsize,
+    ds_rows target,
+) noexcept nogil:
+    """Rows order[0], order[1], ... of the source (order NULL: in sequence), one below the other."""
+    cdef ds_gather gather
+    gather.source, gather.order = source.data, order
+    gather.source_stride, gather.row_bytes = source.stride * itemsize, width * itemsize
+    gather_rows(&gather, rows, target.data, target.stride * itemsize)
+
+
+cdef class Dataset:
+    """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
+    (n,) or None, of the plan's type.  Holds the arrays; copies nothing."""
+
+    cdef readonly Py_ssize_t rows
+    cdef readonly object arrays
+    cdef Plan _plan
+    cdef ds_rows x, y
+    cdef Py_ssize_t target_width    # columns of y, or one label
+    cdef const int64_t *labels
+    cdef const char *weight
+
+    def __init__(self, Plan plan, x, y, weight):
+        cdef const int64_t[::1] labels
+        self.arrays = (x, y, weight)
+        self.x = _matrix(plan, x, &self.rows)
+        if y.ndim == 1:
+            labels = y
+            self.labels, self.target_width = &labels[0], 1
+        else:
+            self.y, self.target_width = _matrix(plan, y, &self.rows), y.shape[1]
+        self.weight = _vector(plan, weight)
+        self._plan = plan
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the targets are class labels."""
+        return self.labels != NULL
+
+    def with_weight(self, weight) -> Dataset:
+        """The same rows with other weights, or with None."""
+        return Dataset(self._plan, *self.arrays[:2], weight)
+
+    def take(self, rows) -> Dataset:
+        """A data set of some rows, copied."""
+        return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
+
+
+def ready_dataset(Plan plan, x, y):
+    """A data set of two float arrays if the engine takes both as they are, or None."""
+    cdef Dataset data = Dataset.__new__(Dataset)
+    cdef Py_ssize_t targets = 0
+    if not (ready_rows(x, plan.float_bits, plan.inputs, &data.rows, &data.x)
+            and ready_rows(y, plan.float_bits, plan.outputs, &targets, &data.y)
+            and targets == data.rows > 0):
+        return None
+    data.arrays, data._plan, data.target_width = (x, y, None), plan, plan.outputs
+    return data
+
+
+# Some rows of a data set: in place, or gathered into the workspace.
+cdef struct Batch:
+    ds_rows x, target
+    const char *weight
+
+
+cdef inline ds_rows _column(const void *data) noexcept nogil:
+    """One value a row, contiguous: labels or weights; data may be NULL."""
+    cdef ds_rows column
+    column.data, column.stride = <void *>data, 1
+    return column
+
+
+cdef Batch _batch(
+    Plan plan, Dataset data, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
+    Workspace ws,
+) noexcept nogil:
+    """Rows first .. first + rows of the order, gathered; of the data set if there is no order."""
+    cdef Batch batch
+    cdef bint labels = data.labels != NULL
+    cdef ds_rows y = _column(data.labels) if labels else data.y, weight = _column(data.weight)
+    cdef Py_ssize_t size = plan.itemsize, y_size = sizeof(int64_t) if labels else size
+    if order == NULL:
+        batch.x, batch.target = _rows_from(data.x, first, size), _rows_from(y, first, y_size)
+        batch.weight = <const char *>_rows_from(weight, first, size).data
+        return batch
+    order += first
+    batch.x, batch.target, batch.weight = ws.batch_x, ws.batch_y, NULL
+    _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x)
+    if labels:
+        batch.target = _column(ws.batch_labels)
+    _copy_rows(y, order, rows, data.target_width, y_size, batch.target)
+    if weight.data != NULL:
+        batch.weight = ws.batch_weight
+        _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight))
+    return batch
+
+
+cdef int _total_loss(
+    Plan plan, const char *parameters, Dataset data, Loss loss, Workspace ws, int threads,
+    Watch *watch, double *total,
+) noexcept nogil:
+    """The sum of the rows' losses, block after block."""
+    cdef Py_ssize_t block, first, rows
+    cdef Batch batch
+    cdef ds_rows no_delta
+    no_delta.data, no_delta.stride = NULL, 0
+    total[0] = 0
+    for block in range(_blocks(data.rows, ws.rows)):
+        first = block * ws.rows
+        rows = min(ws.rows, data.rows - first)
+        batch = _batch(plan, data, NULL, first, rows, ws)
+        if _forward(plan, parameters, batch.x, rows, ws, loss.reads_outputs, threads,
+                    watch) != OK:
+            return INTERRUPTED
+        total[0] += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
+    return OK
+
+
+def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
+    """The sum of the rows' losses."""
+    cdef const char *p = _vector(plan, parameters)
+    cdef Watch watch = _new_watch()
+    cdef double total = 0
+    cdef int status
+    with nogil:
+        status = _total_loss(plan, p, data, loss, ws, threads, &watch, &total)
+    _propagate(status)
+    return total
