@@ -168,7 +168,7 @@ def test_penalties_in_loss_and_gradient(rng, per_row):
     share = 1 / 40 if per_row else 1
     penalty = share * (0.3 * np.abs(weights).sum() + 0.2 * (weights**2).sum())
     trainer = ds.Trainer(network)
-    trainer._descent.penalties_per_row = per_row
+    trainer._stepper.descent.penalties_per_row = per_row
     loss = trainer.compute_gradients(x, y)
     assert loss == pytest.approx(network.evaluate(x, y) + penalty, rel=1e-12)
     expected = d_weights + share * (0.3 * np.sign(weights) + 0.4 * weights)

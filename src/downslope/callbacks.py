@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -648,3 +649,19 @@ def _check_monitored(callback: EarlyStopping | ReduceLROnPlateau, trainer: Train
             "data: give validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
         )
     choose("monitor", callback.monitor, trainer.monitored)
+
+
+def as_callbacks(callbacks: Any) -> list[Callback]:
+    """The callbacks of a list."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            "callbacks must be a list, such as [downslope.EarlyStopping()]; "
+            f"got {type(callbacks).__name__}"
+        )
+    checked = list(callbacks)
+    for callback in checked:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks must be downslope.Callback objects, not their classes; got {callback!r}"
+            )
+    return checked

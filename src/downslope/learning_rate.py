@@ -168,7 +168,7 @@ def _losses(
         trainer.learning_rate = rate
         rows = order[first : first + batch_size]
         try:
-            total, _ = trainer._train(data, rows, batch_size, threads)
+            total, _ = trainer._stepper.train(data, rows, batch_size, threads)
         except FloatingPointError:
             break
         first += batch_size
