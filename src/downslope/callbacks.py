@@ -20,6 +20,9 @@ from downslope.checkpoints import previous_path
 if TYPE_CHECKING:
     from downslope.training import Trainer
 
+# Where Linux tells how many pages of memory the process holds.
+_STATM = Path("/proc/self/statm")
+
 
 class Callback:
     """Base of callbacks: override what you need.
@@ -325,9 +328,8 @@ class Checkpoint(Callback):
         every_seconds: float | None = None,
     ) -> None:
         self.path = Path(os.fsdecode(path))
-        self.every_epochs = (
-            every_epochs if every_epochs is None else as_count("every_epochs", every_epochs)
-        )
+        if every_epochs is not None:
+            every_epochs = as_count("every_epochs", every_epochs)
         if every_seconds is not None:
             every_seconds = as_number("every_seconds", every_seconds, above=0)
         self.every_epochs, self.every_seconds = every_epochs, every_seconds
@@ -438,9 +440,6 @@ class MemoryLimit(Callback):
         self._looked = time.monotonic()
         pages = int(_STATM.read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") > self.megabytes * 1e6
-
-
-_STATM = Path("/proc/self/statm")
 
 
 class JSONLines(Callback):

@@ -25,7 +25,7 @@ from downslope._working import Line, Section, Term
 from downslope.activations import Activation
 from downslope.layers import Dense, Layer
 from downslope.losses import Loss
-from downslope.network import Network
+from downslope.network import Network, as_network
 from downslope.optimizers import Optimizer, as_stepwise
 from downslope.training import Trainer
 
@@ -262,8 +262,7 @@ def explain(
        new_b1 = b1 - step_b1
               = 0 - (-0.2) = 0.2
     """
-    if not isinstance(network, Network):
-        raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
+    as_network(network)
     chosen, optimizer = _one_by_one(network.checked_loss(loss)), as_stepwise(optimizer, "explain")
     for number, dense in enumerate(network._dense, 1):
         if dense.l1 or dense.l2 or not dense.trainable:

@@ -692,6 +692,13 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
         )
 
 
+def as_network(network: object) -> Network:
+    """A network as it is, or an error that says what was given instead."""
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
+    return network
+
+
 def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:
     """Whether both are small enough arrays of the float type, to be looked at in one go."""
     return (

@@ -25,7 +25,7 @@ from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoi
 from downslope.history import History
 from downslope.losses import Loss
 from downslope.metrics import Metric, as_metrics
-from downslope.network import Network
+from downslope.network import Network, as_network
 from downslope.optimizers import LBFGS, SGD, Optimizer, as_optimizer
 
 DIVERGENCES = ("raise", "warn")
@@ -105,9 +105,7 @@ class Trainer:
         communicator: Any = None,
         rank_order: str = "any",
     ) -> None:
-        if not isinstance(network, Network):
-            raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
-        self.network = network
+        self.network = as_network(network)
         self.loss = network.checked_loss(loss)
         if not isinstance(self.loss, Loss) and network.is_noisy:
             raise ValueError(
