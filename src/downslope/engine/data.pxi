@@ -129,6 +129,7 @@ def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int t
     cdef Watch watch = _new_watch()
     cdef double total = 0
     cdef int status
+    ws.share(threads)
     with nogil:
         status = _total_loss(plan, p, data, loss, ws, threads, &watch, &total)
     _propagate(status)

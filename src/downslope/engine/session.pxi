@@ -27,7 +27,9 @@ cdef class Session:
         self.data.x.stride, self.data.y.stride = plan.inputs, target_width
         self.kept, self.inference = Workspace(plan, rows, True), Workspace(plan, rows, False)
         self.watch.enabled = False
-        descent.reserve(rows)
+        self.kept.share(threads)
+        self.inference.share(threads)
+        descent.reserve(rows, threads)
         self.table.self = <void *>self
         self.table.inputs, self.table.outputs = plan.inputs, plan.outputs
         self.table.targets, self.table.parameters = self.data.target_width, plan.parameters

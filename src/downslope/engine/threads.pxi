@@ -15,6 +15,7 @@ cdef inline int _parts(double flops, int threads) noexcept nogil:
 cdef struct ProductTask:
     const ds_kernels *kernels
     ds_product whole
+    Py_ssize_t scratch_bytes    # of one part
     bint by_columns
 
 
@@ -29,15 +30,17 @@ cdef void _product_part(void *context, int part, int parts) noexcept nogil:
     else:
         product.row_begin = rows * part // parts
         product.row_end = rows * (part + 1) // parts
+    product.scratch = <char *>product.scratch + part * task.scratch_bytes
     task.kernels.product(&product)
 
 
 cdef void _run_product(
-    Plan plan, ds_product *product, bint by_columns, int threads
+    Plan plan, ds_product *product, bint by_columns, Workspace ws, int threads
 ) noexcept nogil:
     """The whole product, cut by rows, or by columns, for as many threads as it is worth."""
     cdef ProductTask task
     cdef int parts = 1
+    product.scratch = ws.scratch
     product.row_begin, product.col_begin = 0, 0
     if threads > 1:
         parts = _parts(2.0 * product.row_end * product.col_end * product.depth, threads)
@@ -45,6 +48,7 @@ cdef void _run_product(
         plan.kernels.product(product)
         return
     task.kernels, task.whole, task.by_columns = plan.kernels, product[0], by_columns
+    task.scratch_bytes = ws.scratch_size * plan.itemsize
     parallel(_product_part, &task, parts)
 
 
