@@ -45,17 +45,6 @@ def assert_same_network(actual, expected):
     assert actual.predict(x).tobytes() == expected.predict(x).tobytes()
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.safetensors"
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory):
-    """One file for all the examples of a property."""
-    return tmp_path_factory.mktemp("scratch") / "net.safetensors"
-
-
 # ---- Round trips ----
 
 
