@@ -108,16 +108,8 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
         for layer in description["layers"]
     ]
     dtype = as_float_type(description["dtype"])
-    expected = {
-        name: (dtype, shape) for name, shape in _tensor_shapes(description["inputs"], dense).items()
-    }
-    found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-    if found != expected:
-        name = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-        raise ValueError(
-            f"tensor {name!r} should be {_tensor_text(expected.get(name))}, "
-            f"is {_tensor_text(found.get(name))}"
-        )
+    shapes = _tensor_shapes(description["inputs"], dense)
+    _check_tensors(tensors, dtype, shapes)
     network = Network(
         description["inputs"],
         dense,
@@ -126,9 +118,22 @@ def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[A
         dtype=dtype,
         seed=description["seed"],
     )
-    for name, view in zip(expected, network._views(), strict=True):
+    for name, view in zip(shapes, network._views(), strict=True):
         view[...] = tensors[name]
     return network
+
+
+def _check_tensors(
+    tensors: dict[str, NDArray[Any]], dtype: np.dtype[Any], shapes: dict[str, tuple[int, ...]]
+) -> None:
+    expected = {name: (dtype, shape) for name, shape in shapes.items()}
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    if found != expected:
+        name = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+        raise ValueError(
+            f"tensor {name!r} should be {_tensor_text(expected.get(name))}, "
+            f"is {_tensor_text(found.get(name))}"
+        )
 
 
 def _tensor_shapes(inputs: int, layers: Sequence[Dense]) -> dict[str, tuple[int, ...]]:
