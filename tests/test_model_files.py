@@ -212,7 +212,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_file_that_is_not_there(path):
-    with pytest.raises(FileNotFoundError, match=r"net\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         ds.load(path)
 
 
