@@ -909,7 +909,9 @@ def test_large_product_is_exact_on_integers(
     _kernels.run_product(
         isa, a, b, first if start else None, c, transpose_a=transpose_a, transpose_b=transpose_b
     )
-    product = (a.T if transpose_a else a) @ (b.T if transpose_b else b)  # below 2^24: exact in any order
+    product = (a.T if transpose_a else a) @ (
+        b.T if transpose_b else b
+    )  # below 2^24: exact in any order
     np.testing.assert_array_equal(c, product + first if start else product)
 
 

@@ -48,6 +48,7 @@ typedef struct {
   ptrdiff_t a_row, a_depth;
   const real *b; /* b(k_begin, first column of the strip) */
   ptrdiff_t b_depth;
+  int spills; /* what stands behind a row's last column, to the end of the vector, comes later */
 } part;
 
 /* The tile at rows i.., columns j.., to `out`; `rows`, `vectors` and `ragged` are constants where
@@ -80,8 +81,7 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
     }
   }
 
-  /* In a scratch tile there is room behind a row's last column, and the next row comes after. */
-  const int whole = !ragged || !p->c;
+  const int whole = !ragged || t->spills;
   UNROLL for (int r = 0; r < rows; r++) {
     real *to = ds_row(out, r);
     UNROLL for (int v = 0; v < vectors; v++) {
@@ -135,6 +135,10 @@ enum { STRIP_BYTES = STRIP * (int)sizeof(real), ROW_BLOCK = 192, ROW_GROUP = 102
 enum { DEPTH_BLOCK = (STRIP_BYTES > 64 ? 32768 : 16384) / STRIP_BYTES };
 /* The most elements of a packed panel of b and of a packed block of a. */
 enum { PANEL = 512 * 1024 / (int)sizeof(real), BLOCK = ROW_BLOCK * DEPTH_BLOCK };
+/* The most columns of a panel, packed or not, so that a chunk of c has rows enough for a tile. */
+enum { PANEL_COLUMNS = 2048 };
+/* The most elements of c that wait for `finish` when they have no other place. */
+enum { CHUNK = 64 * 1024 / (int)sizeof(real) };
 /* Rows lie far apart when they span more than this many elements (a first-level cache full). */
 enum { FAR_APART = 32768 / (int)sizeof(real) };
 /* So many rows, or columns, must use a packed operand for it to be worth it. */
@@ -149,8 +153,12 @@ static inline ptrdiff_t panel_size(ptrdiff_t columns, ptrdiff_t depth) {
   return least((columns + STRIP - 1) / STRIP * STRIP * depth, PANEL);
 }
 
+static inline ptrdiff_t block_size(ptrdiff_t rows, ptrdiff_t depth) {
+  return (least(rows * depth, BLOCK) / VEC + 1) * VEC;
+}
+
 ptrdiff_t DS_NAME(product_scratch)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth) {
-  return panel_size(columns, depth) + least(rows * depth, BLOCK) + VEC;
+  return panel_size(columns, depth) + block_size(rows, depth) + least(rows * columns, CHUNK) + VEC;
 }
 
 /* b(k_begin.., j..) of a panel to `to`: strip behind strip, in each row behind row. */
@@ -217,74 +225,75 @@ static inline void prefetch_rows(ds_rows c, ptrdiff_t i, ptrdiff_t rows) {
   for (ptrdiff_t r = i; r < i + rows; r++) __builtin_prefetch(ds_row(c, r), 1);
 }
 
-/* Rows i .. i + rows of the strip that starts at column j; `block` is the packed block of a, if any. */
+/* Rows i .. i + rows of the strip that starts at column j, to `c`; `block` is the packed block of a,
+ * if any. */
 static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns,
-                  const real *block) {
+                  const real *block, ds_rows c) {
   const int vectors = (int)((columns + VEC - 1) / VEC);
   const ptrdiff_t last = columns - (vectors - 1) * VEC, count = tile_count(rows, vectors);
   const ds_product *p = t.whole;
-  const ds_rows c = ds_at((ds_rows){p->c, p->c_row}, i, j);
-  const int finish = p->finish && t.k_begin + t.depth == p->depth;
   t.a = (const real *)p->a + i * p->a_row + t.k_begin * p->a_depth;
   t.a_row = p->a_row;
   t.a_depth = p->a_depth;
   if (vectors < TILE_VECTORS) block = NULL; /* its tiles have other heights */
   for (ptrdiff_t n = 0, done = 0; n < count; n++) {
     const ptrdiff_t height = tile_height(rows, count, n);
-    const tile_fn tile = tiles[vectors - 1][height - 1][last < VEC];
     if (block) {
       t.a = block + done * t.depth;
       t.a_row = 1;
       t.a_depth = height;
     }
-    if (c.data) {
-      if (t.k_begin) prefetch_rows(c, done + height, height);
-      tile(&t, i + done, j, last, ds_at(c, done, 0));
-    } else {
-      _Alignas(64) real scratch[TILE_ROWS * STRIP + VEC];
-      const ds_rows out = {scratch, columns};
-      tile(&t, i + done, j, last, out);
-      p->finish(p->context, i + done, j, height, columns, out);
-    }
+    if (t.k_begin) prefetch_rows(c, done + height, height);
+    tiles[vectors - 1][height - 1][last < VEC](&t, i + done, j, last, ds_at(c, done, 0));
     if (!block) t.a += height * t.a_row;
     done += height;
   }
-  if (c.data && finish) p->finish(p->context, i, j, rows, columns, c);
 }
 
-/* Rows i .. i + rows of the panel that starts at column j; `packed` is that panel of b, or NULL. */
+/* Rows i .. i + rows of the panel that starts at column j; `packed` is that panel of b, or NULL,
+ * `scratch` is for a block of a and a chunk of c. */
 static void panel(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns,
-                  const real *packed, real *block) {
+                  const real *packed, real *scratch) {
   const ds_product *p = t.whole;
+  const int finish = p->finish && t.k_begin + t.depth == p->depth;
   const int pack = p->a_depth != 1 && t.depth <= DEPTH_BLOCK && t.depth * p->a_depth > FAR_APART &&
                    rows >= ROWS_FOR_PACKING && columns >= COLUMNS_FOR_PACKING;
-  for (ptrdiff_t end = i + rows; i < end; i += ROW_BLOCK) {
-    rows = least(end - i, ROW_BLOCK);
-    if (pack) pack_block(&t, i, rows, block);
+  const ptrdiff_t height = tile_rows(TILE_VECTORS);
+  const ptrdiff_t most = p->c ? ROW_BLOCK : least(CHUNK / columns / height * height, ROW_BLOCK);
+  real *const chunk = scratch + block_size(p->row_end - p->row_begin, t.depth);
+  t.spills = !p->c && columns <= STRIP;
+  for (ptrdiff_t end = i + rows; i < end; i += most) {
+    rows = least(end - i, most);
+    if (pack) pack_block(&t, i, rows, scratch);
+    const ds_rows c = p->c ? ds_at((ds_rows){p->c, p->c_row}, i, j) : (ds_rows){chunk, columns};
     for (ptrdiff_t v = 0; v < columns; v += STRIP) {
+      const ptrdiff_t width = least(columns - v, STRIP);
       t.b = packed ? packed + v * t.depth : (const real *)p->b + t.k_begin * p->b_depth + j + v;
-      strip(t, i, rows, j + v, least(columns - v, STRIP), pack ? block : NULL);
+      strip(t, i, rows, j + v, width, pack ? scratch : NULL, ds_at(c, 0, v));
+      if (p->c && finish) p->finish(p->context, i, j + v, rows, width, ds_at(c, 0, v));
     }
+    if (!p->c) p->finish(p->context, i, j, rows, columns, c);
   }
 }
 
 /* Rows i .. i + rows, a block of the depth: panel after panel. */
 static void panels(part t, ptrdiff_t i, ptrdiff_t rows) {
   const ds_product *p = t.whole;
-  real *scratch = p->scratch, *block = scratch + panel_size(p->col_end - p->col_begin, t.depth);
+  real *scratch = p->scratch;
   const int transposed = p->b_col != 1;
   const int far_apart = t.depth * p->b_depth > FAR_APART && t.depth <= PANEL / STRIP;
-  if (!transposed && !(far_apart && rows >= ROWS_FOR_PACKING)) {
-    t.b_depth = p->b_depth;
-    panel(t, i, rows, p->col_begin, p->col_end - p->col_begin, NULL, block);
-    return;
+  const int pack = transposed || (far_apart && rows >= ROWS_FOR_PACKING);
+  ptrdiff_t most = PANEL_COLUMNS;
+  t.b_depth = p->b_depth;
+  if (pack) {
+    scratch += panel_size(p->col_end - p->col_begin, t.depth);
+    most = least(t.depth > 0 ? PANEL / t.depth / STRIP * STRIP : most, most);
+    t.b_depth = STRIP;
   }
-  const ptrdiff_t most = t.depth > 0 ? PANEL / t.depth / STRIP * STRIP : PANEL;
-  t.b_depth = STRIP;
   for (ptrdiff_t j = p->col_begin; j < p->col_end; j += most) {
     const ptrdiff_t columns = least(p->col_end - j, most);
-    (transposed ? pack_transposed_panel : pack_panel)(&t, j, columns, scratch);
-    panel(t, i, rows, j, columns, scratch, block);
+    if (pack) (transposed ? pack_transposed_panel : pack_panel)(&t, j, columns, p->scratch);
+    panel(t, i, rows, j, columns, pack ? p->scratch : NULL, scratch);
   }
 }
 
@@ -335,14 +344,6 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
   void *states[DS_MAX_STATES];
   for (int k = 0; k < DS_MAX_STATES; k++) {
     states[k] = ds_at((ds_rows){f->states[k], f->stride}, i, j).data;
-  }
-  /* what the next tile of the strip will need, a cache line in each row: too far apart for the
-   * machine to guess, and the product in between is long enough for it to arrive */
-  for (ptrdiff_t r = rows; r < 2 * rows; r++) {
-    __builtin_prefetch(ds_row(parameters, r), 1);
-    for (int k = 0; k < DS_MAX_STATES && states[k]; k++) {
-      __builtin_prefetch((real *)states[k] + r * f->stride, 1);
-    }
   }
   if (cols == f->stride && cols == tile.stride) { /* rows without a gap are one long row */
     cols *= rows;

@@ -19,7 +19,7 @@ cdef double _row_gradients(
     cdef const ds_kernels *kernels = plan.kernels
     cdef Py_ssize_t l, last = plan.n_layers - 1
     cdef Layer *layer
-    cdef Batch batch = _batch(plan, data, NULL, row, 1, ws)
+    cdef Batch batch = _batch(plan, data, NULL, row, 1, ws, 1)
     cdef ds_rows x = batch.x, z, delta, before
     cdef bint activate
     cdef double row_loss
@@ -316,7 +316,7 @@ cdef class Descent:
         for b in range(blocks):
             begin = rows * b // blocks
             count = rows * (b + 1) // blocks - begin
-            batch = _batch(self.plan, data, order, first + begin, count, self.ws)
+            batch = _batch(self.plan, data, order, first + begin, count, self.ws, threads)
             self.ws.first_row = begin
             batch.x = _noisy_inputs(self.plan, batch.x, count, self.ws, threads)
             if _forward(self.plan, self._parameters, batch.x, count, self.ws, activate, threads,
@@ -478,7 +478,7 @@ cdef class Descent:
                     count = batch_rows * (b + 1) // blocks - begin
                     step.accumulate = b > 0
                     clock = _now()
-                    batch = _batch(self.plan, data, &order[0], begin, count, self.ws)
+                    batch = _batch(self.plan, data, &order[0], begin, count, self.ws, threads)
                     clock = _lap(&phases[0], clock)
                     _forward(self.plan, self._parameters, batch.x, count, self.ws, activate,
                              threads, &watch)
@@ -543,7 +543,7 @@ cdef class Descent:
             while first < data.rows and status == OK:
                 rows = min(self.ws.rows, data.rows - first)
                 step.gradients = <char *>_rows_from(target, first, self.plan.itemsize).data
-                batch = _batch(self.plan, data, NULL, first, rows, self.ws)
+                batch = _batch(self.plan, data, NULL, first, rows, self.ws, threads)
                 status = _forward(self.plan, self._parameters, batch.x, rows, self.ws, activate,
                                   threads, &watch)
                 if status == OK:

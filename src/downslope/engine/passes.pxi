@@ -39,7 +39,7 @@ cdef void _forward_layer(
         finish.activation = plan.kernels.activations[layer.activation]
         finish.y, finish.alpha = ws.y[l], layer.alpha
         product.finish, product.context = plan.kernels.finish_activation, &finish
-    _run_product(plan, &product, False, ws, threads)
+    _run_product(plan, &product, ws, threads)
     if activate and layer.rowwise:
         task = _rows_task(plan, ws, l, rows)
         _run_rows(_activation_part, &task, threads)
@@ -99,7 +99,7 @@ cdef void _delta(
         finish.derivative = plan.kernels.derivatives[before.activation]
         finish.z, finish.y, finish.alpha = ws.z[l - 1], ws.y[l - 1], before.alpha
         product.finish, product.context = plan.kernels.finish_derivative, &finish
-    _run_product(plan, &product, False, ws, threads)
+    _run_product(plan, &product, ws, threads)
     if before and ws.masks[l - 1].data != NULL:
         _drop_delta(plan, l - 1, rows, ws, out, threads)
     if before and before.rowwise:
@@ -115,14 +115,12 @@ cdef void _weight_gradient(
     """x (rows, inputs) transposed times delta (rows, outputs): stored, or used up by the update."""
     cdef ds_product product
     cdef ds_update_finish finish
-    cdef bint by_columns = layer.outputs > layer.inputs
     if layer.outputs == 1:
         # a column of weights lies as a row does: delta transposed times x has the columns of x
         # along the vectors, and the same sums
         product.row_end, product.col_end, product.depth = 1, layer.inputs, rows
         product.a, product.a_row, product.a_depth = delta.data, 1, delta.stride
         product.b, product.b_depth, product.b_col = x.data, x.stride, 1
-        by_columns = True
     else:
         product.row_end, product.col_end, product.depth = layer.inputs, layer.outputs, rows
         product.a, product.a_row, product.a_depth = x.data, 1, x.stride
@@ -137,7 +135,7 @@ cdef void _weight_gradient(
         product.c = _at(step.gradients, layer.weights, plan)
         if step.accumulate:
             product.start = product.c
-    _run_product(plan, &product, by_columns, ws, threads)
+    _run_product(plan, &product, ws, threads)
 
 
 cdef ds_update_finish _update_at(
@@ -371,9 +369,9 @@ def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     cdef int status
     ws.share(threads)
     with nogil:
-        _copy_rows(source, NULL, n, plan.inputs, plan.itemsize, ws.batch_x)
+        _copy_rows(source, NULL, n, plan.inputs, plan.itemsize, ws.batch_x, threads)
         status = _forward(plan, p, ws.batch_x, n, ws, True, threads, &watch)
-        _copy_rows(ws.y[plan.n_layers - 1], NULL, n, plan.outputs, plan.itemsize, target)
+        _copy_rows(ws.y[plan.n_layers - 1], NULL, n, plan.outputs, plan.itemsize, target, threads)
     _propagate(status)
 
 
@@ -412,7 +410,7 @@ cdef int _backward_from(
     cdef RowsTask task
     step.fused, step.accumulate, step.row_stride = False, accumulate, row_stride
     step.parameters, step.gradients = <char *>parameters, gradients
-    _copy_rows(d_out, NULL, rows, plan.outputs, plan.itemsize, ws.delta(last))
+    _copy_rows(d_out, NULL, rows, plan.outputs, plan.itemsize, ws.delta(last), threads)
     if plan.layers[last].activation != DS_ACTIVATION_identity:
         task = _rows_task(plan, ws, last, rows)
         task.delta = ws.delta(last)

@@ -65,10 +65,10 @@ cdef int _outputs(
     source.data, source.stride = <void *>x, plan.inputs
     target.data, target.stride = out, plan.outputs
     if ws.training:
-        _copy_rows(source, NULL, rows, plan.inputs, plan.itemsize, ws.batch_x)
+        _copy_rows(source, NULL, rows, plan.inputs, plan.itemsize, ws.batch_x, threads)
         source = ws.batch_x
     _forward(plan, parameters, source, rows, ws, True, threads, watch)
-    _copy_rows(ws.y[plan.n_layers - 1], NULL, rows, plan.outputs, plan.itemsize, target)
+    _copy_rows(ws.y[plan.n_layers - 1], NULL, rows, plan.outputs, plan.itemsize, target, threads)
     return OK
 
 
