@@ -49,7 +49,7 @@ def measure(benchmark: BenchmarkFixture, record: Callable[..., None]) -> Measure
     """measure(what, call, steps): the time of one of the steps that the call makes."""
 
     def keep(what: str, call: Callable[[], object], steps: int) -> None:
-        benchmark.pedantic(call, rounds=50, warmup_rounds=3)
+        benchmark.pedantic(call, rounds=20, warmup_rounds=2)
         if not benchmark.disabled:
             record("embedding", what=what, seconds=benchmark.stats.stats.median / steps)
 
