@@ -147,11 +147,68 @@ static void copy_strip(part *t, ptrdiff_t columns, real *copy) {
   t->b_depth = STRIP;
 }
 
+/* Vectors of rows that a strip of one column works on at a time. */
+enum { COLUMN_VECTORS = 4 };
+
+/* Elements 0 .. VEC - 1 of a column. */
+DS_INLINE vec load_column(const real *p, ptrdiff_t stride) {
+  real lanes[VEC];
+  if (stride == 0) return v_set(p[0]);
+  for (int r = 0; r < VEC; r++) lanes[r] = p[r * stride];
+  return v_load(lanes);
+}
+
+/* Rows i .. i + vectors * VEC of column j, the rows along the vectors: blocks of a turn over in
+ * registers on the way.  The last block ends where the depth does and leaves out the k's that it
+ * shares with the one before. */
+DS_INLINE void rows_of_column(const int vectors, const part *t, ptrdiff_t i, ptrdiff_t j) {
+  const ds_product *p = t->whole;
+  const ds_rows c = ds_at((ds_rows){p->c, p->c_row}, i, j);
+  const ds_rows start =
+      t->k_begin == 0 ? ds_at((ds_rows){(void *)p->start, p->start_row}, i, j) : c;
+  const real *a = (const real *)p->a + i * p->a_row + t->k_begin;
+  _Alignas(64) real turned[VEC * COLUMN_VECTORS * VEC];
+  vec sums[COLUMN_VECTORS];
+  UNROLL for (int v = 0; v < vectors; v++) {
+    sums[v] = start.data ? load_column(ds_row(start, v * VEC), start.stride) : v_zero();
+  }
+  for (ptrdiff_t k = 0; k < t->depth; k += VEC) {
+    const ptrdiff_t from = k + VEC <= t->depth ? k : t->depth - VEC;
+    UNROLL for (int v = 0; v < vectors; v++) {
+      v_transpose(a + v * VEC * p->a_row + from, p->a_row, turned + v * VEC, vectors * VEC);
+    }
+    for (ptrdiff_t n = k - from; n < VEC; n++) {
+      const vec b_k = v_set(t->b[(from + n) * t->b_depth]);
+      UNROLL for (int v = 0; v < vectors; v++) {
+        sums[v] = v_fma(v_load(turned + (n * vectors + v) * VEC), b_k, sums[v]);
+      }
+    }
+  }
+  UNROLL for (int v = 0; v < vectors; v++) {
+    if (c.stride == 1) {
+      v_store(ds_row(c, v * VEC), sums[v]);
+    } else {
+      real lanes[VEC];
+      v_store(lanes, sums[v]);
+      for (int r = 0; r < VEC; r++) *(real *)ds_row(c, v * VEC + r) = lanes[r];
+    }
+  }
+}
+
+/* As many of the rows i .. i + rows of column j as fill whole vectors; returns their number. */
+static ptrdiff_t column(const part *t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j) {
+  enum { MOST = COLUMN_VECTORS * VEC };
+  ptrdiff_t done = 0;
+  if (VEC == 1 || t->whole->a_depth != 1 || t->depth < VEC) return 0;
+  for (; done + MOST <= rows; done += MOST) rows_of_column(COLUMN_VECTORS, t, i + done, j);
+  for (; done + VEC <= rows; done += VEC) rows_of_column(1, t, i + done, j);
+  return done;
+}
+
 /* Rows i .. i + rows of the strip that starts at column j. */
 static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns) {
   const int vectors = (int)((columns + VEC - 1) / VEC);
   const ptrdiff_t last = columns - (vectors - 1) * VEC;
-  const ptrdiff_t count = (rows + tile_rows(vectors) - 1) / tile_rows(vectors);
   _Alignas(64) real copy[DEPTH_BLOCK * STRIP];
   t.b = (const real *)t.whole->b + t.k_begin * t.b_depth + j;
   if (rows >= ROWS_FOR_COPY && t.depth <= DEPTH_BLOCK && t.depth * t.b_depth > FAR_APART) {
@@ -161,8 +218,11 @@ static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t co
   const ds_rows c = ds_at((ds_rows){p->c, p->c_row}, i, j);
   const int finish = p->finish && t.k_begin + t.depth == p->depth;
   const ptrdiff_t first = i;
+  if (columns == 1 && c.data) i += column(&t, i, rows, j);
+  const ptrdiff_t left = first + rows - i;
+  const ptrdiff_t count = (left + tile_rows(vectors) - 1) / tile_rows(vectors);
   for (ptrdiff_t n = 0; n < count; n++) {
-    const ptrdiff_t height = rows / count + (n < rows % count);
+    const ptrdiff_t height = left / count + (n < left % count);
     const tile_fn tile = tiles[vectors - 1][height - 1][last < VEC];
     if (c.data) {
       tile(&t, i, j, last, ds_at(c, i - first, 0));

@@ -92,7 +92,10 @@ cdef void _delta(
     cdef Layer *before = &plan.layers[l - 1] if l > 0 else NULL
     weights.data, weights.stride = _at(parameters, layer.weights, plan), layer.outputs
     transposed.data, transposed.stride = ws.transposed, layer.inputs
-    plan.kernels.transpose(layer.inputs, layer.outputs, weights, transposed)
+    if layer.outputs > 1:
+        plan.kernels.transpose(layer.inputs, layer.outputs, weights, transposed)
+    else:   # a column lies as a row does
+        transposed.data = weights.data
     product.row_end, product.col_end, product.depth = rows, layer.inputs, layer.outputs
     product.a, product.a_row, product.a_depth = delta.data, delta.stride, 1
     product.b, product.b_depth = transposed.data, transposed.stride
