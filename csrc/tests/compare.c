@@ -285,7 +285,8 @@ static void multiply(hash *h, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth, i
 
 /* Ragged shapes, and some that are cut into blocks of the depth and of the rows. */
 static void compare_product(void) {
-  static const ptrdiff_t large[][3] = {{61, 70, 300}, {25, 131, 601}, {401, 35, 60}, {3, 1, 2000}};
+  static const ptrdiff_t large[][3] = {{61, 70, 300}, {25, 131, 601}, {401, 35, 60},
+                                       {3, 1, 2000},  {97, 1, 601},   {70, 65, 45}};
   for (int transposed = 0; transposed < 2; transposed++) {
     hash h = EMPTY;
     for (ptrdiff_t rows = 1; rows <= 15; rows += 2)
