@@ -1,7 +1,7 @@
 # Gradient descent: steps, epochs, runs.
 
-# A step leaves the gradients of a network of so many parameters in the caches and one thread updates
-# them all at once, without the calls and the edges of an update for each part of each gradient ...
+# A step leaves the gradients of a network of so many parameters in the caches, and one thread
+# updates them all at once, without the calls and the edges of an update for each part of each ...
 cdef Py_ssize_t SMALL_PARAMETERS = 8192
 # ... and a batch of one row takes a short way to them.
 cdef Py_ssize_t SINGLE_PARAMETERS = 2048
