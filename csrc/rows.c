@@ -11,8 +11,9 @@ enum { LINE = 64 };       /* bytes of a cache line */
 enum { ROWS_AHEAD = 8 };  /* the copy asks so many rows ahead ... */
 enum { LINES_AHEAD = 8 }; /* ... for a row's first lines; the machine guesses the others */
 
-static inline const char *row_of(const ds_gather *g, ptrdiff_t i) {
-  return (const char *)g->source + (g->order ? g->order[i] : i) * g->source_stride;
+/* By value, so that the copies can not change it and it stays in registers. */
+static inline const char *row_of(const ds_gather g, ptrdiff_t i) {
+  return (const char *)g.source + (g.order ? g.order[i] : i) * g.source_stride;
 }
 
 static inline void fetch_row(const char *row, ptrdiff_t bytes) {
@@ -22,21 +23,29 @@ static inline void fetch_row(const char *row, ptrdiff_t bytes) {
 /* Short rows in pieces of a constant size, which need no call; the last piece overlaps the one
  * before. */
 static inline void copy_row(char *to, const char *from, ptrdiff_t bytes) {
-  enum { PIECE = 16, SHORT = 256, ELEMENT = 4 };
+  enum { PIECE = 16, HALF = 8, ELEMENT = 4, SHORT = 256 };
   if (bytes > SHORT) {
     memcpy(to, from, (size_t)bytes);
   } else if (bytes >= PIECE) {
     for (ptrdiff_t at = 0; at < bytes - PIECE; at += PIECE) memcpy(to + at, from + at, PIECE);
     memcpy(to + bytes - PIECE, from + bytes - PIECE, PIECE);
+  } else if (bytes >= HALF) {
+    memcpy(to, from, HALF);
+    memcpy(to + bytes - HALF, from + bytes - HALF, HALF);
   } else {
-    for (ptrdiff_t at = 0; at < bytes; at += ELEMENT) memcpy(to + at, from + at, ELEMENT);
+    memcpy(to, from, ELEMENT);
   }
 }
 
-void ds_gather_rows(const ds_gather *g, ptrdiff_t rows, void *target, ptrdiff_t target_stride) {
-  const ptrdiff_t ahead = g->row_bytes < LINES_AHEAD * LINE ? g->row_bytes : LINES_AHEAD * LINE;
-  for (ptrdiff_t i = 0; i < rows; i++) {
+static inline void copy_rows(const ds_gather g, ptrdiff_t rows, char *to, ptrdiff_t stride) {
+  const ptrdiff_t ahead = g.row_bytes < LINES_AHEAD * LINE ? g.row_bytes : LINES_AHEAD * LINE;
+  for (ptrdiff_t i = 0; i < rows; i++, to += stride) {
     if (i + ROWS_AHEAD < rows) fetch_row(row_of(g, i + ROWS_AHEAD), ahead);
-    copy_row((char *)target + i * target_stride, row_of(g, i), g->row_bytes);
+    copy_row(to, row_of(g, i), g.row_bytes);
   }
+}
+
+void ds_gather_rows(const ds_gather *gather, ptrdiff_t rows, void *target,
+                    ptrdiff_t target_stride) {
+  copy_rows(*gather, rows, target, target_stride);
 }

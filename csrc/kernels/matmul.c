@@ -225,19 +225,83 @@ static inline void prefetch_rows(ds_rows c, ptrdiff_t i, ptrdiff_t rows) {
   for (ptrdiff_t r = i; r < i + rows; r++) __builtin_prefetch(ds_row(c, r), 1);
 }
 
+/* Vectors of rows that a strip of one column works on at a time. */
+enum { COLUMN_VECTORS = 4 };
+
+/* Elements 0 .. VEC - 1 of a column. */
+DS_INLINE vec load_column(const real *p, ptrdiff_t stride) {
+  real lanes[VEC];
+  if (stride == 0) return v_set(p[0]);
+  for (int r = 0; r < VEC; r++) lanes[r] = p[r * stride];
+  return v_load(lanes);
+}
+
+/* Rows 0 .. vectors * VEC - 1 of `a` times a strip of one column, to c, the rows along the vectors:
+ * squares of a turn over on the way.  The last square ends where the depth does and leaves out the
+ * k's that it shares with the one before. */
+DS_INLINE void rows_of_column(const int vectors, const part *t, const real *a, ds_rows start,
+                              ds_rows c) {
+  _Alignas(64) real turned[VEC * COLUMN_VECTORS * VEC];
+  vec sums[COLUMN_VECTORS];
+  UNROLL for (int v = 0; v < vectors; v++) {
+    sums[v] = start.data ? load_column(ds_row(start, v * VEC), start.stride) : v_zero();
+  }
+  for (ptrdiff_t k = 0; k < t->depth; k += VEC) {
+    const ptrdiff_t from = least(k, t->depth - VEC);
+    UNROLL for (int v = 0; v < vectors; v++) {
+      v_transpose(a + v * VEC * t->a_row + from, t->a_row, turned + v * VEC, vectors * VEC);
+    }
+    for (ptrdiff_t n = k - from; n < VEC; n++) {
+      const vec b_k = v_set(t->b[(from + n) * t->b_depth]);
+      UNROLL for (int v = 0; v < vectors; v++) {
+        sums[v] = v_fma(v_load(turned + (n * vectors + v) * VEC), b_k, sums[v]);
+      }
+    }
+  }
+  UNROLL for (int v = 0; v < vectors; v++) {
+    real lanes[VEC];
+    if (c.stride == 1) {
+      v_store(ds_row(c, v * VEC), sums[v]);
+    } else {
+      v_store(lanes, sums[v]);
+      for (int r = 0; r < VEC; r++) *(real *)ds_row(c, v * VEC + r) = lanes[r];
+    }
+  }
+}
+
+/* As many of the rows i .. i + rows of column j as fill whole vectors, to `c`; returns how many. */
+static ptrdiff_t column(const part *t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ds_rows c) {
+  const ds_product *p = t->whole;
+  const ds_rows start =
+      t->k_begin == 0 ? ds_at((ds_rows){(void *)p->start, p->start_row}, i, j) : c;
+  ptrdiff_t done = 0;
+  if (VEC == 1 || t->a_depth != 1 || t->depth < VEC) return 0;
+#define ROWS(vectors)                                                                             \
+  for (; done + (vectors) * VEC <= rows; done += (vectors) * VEC) {                               \
+    rows_of_column(vectors, t, t->a + done * t->a_row, ds_at(start, done, 0), ds_at(c, done, 0)); \
+  }
+  ROWS(COLUMN_VECTORS)
+  ROWS(1)
+#undef ROWS
+  return done;
+}
+
 /* Rows i .. i + rows of the strip that starts at column j, to `c`; `block` is the packed block of a,
  * if any. */
 static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns,
                   const real *block, ds_rows c) {
   const int vectors = (int)((columns + VEC - 1) / VEC);
-  const ptrdiff_t last = columns - (vectors - 1) * VEC, count = tile_count(rows, vectors);
+  const ptrdiff_t last = columns - (vectors - 1) * VEC;
   const ds_product *p = t.whole;
   t.a = (const real *)p->a + i * p->a_row + t.k_begin * p->a_depth;
   t.a_row = p->a_row;
   t.a_depth = p->a_depth;
   if (vectors < TILE_VECTORS) block = NULL; /* its tiles have other heights */
-  for (ptrdiff_t n = 0, done = 0; n < count; n++) {
-    const ptrdiff_t height = tile_height(rows, count, n);
+  ptrdiff_t done = columns == 1 ? column(&t, i, rows, j, c) : 0;
+  const ptrdiff_t left = rows - done, count = tile_count(left, vectors);
+  t.a += done * t.a_row;
+  for (ptrdiff_t n = 0; n < count; n++) {
+    const ptrdiff_t height = tile_height(left, count, n);
     if (block) {
       t.a = block + done * t.depth;
       t.a_row = 1;

@@ -1,7 +1,9 @@
 # Gradient descent: steps, epochs, runs.
 
-# A batch of one row leaves the gradients of a network of so many parameters in the first-level
-# cache, and updates them all at once.
+# A step leaves the gradients of a network of so many parameters in the caches, and one thread
+# updates them all at once, without the calls and the edges of an update for each part of each ...
+cdef Py_ssize_t SMALL_PARAMETERS = 8192
+# ... and a batch of one row takes a short way to them.
 cdef Py_ssize_t SINGLE_PARAMETERS = 2048
 # A step longer than this keeps its gradients until the end, so that it can be given up midway.
 cdef double FUSED_FLOPS = 4e9
@@ -185,9 +187,9 @@ cdef class Descent:
         return (isinf(self.clip_value) and isinf(self.clip_norm)
                 and rows <= self.plan.block_rows and rows * self.plan.flops_per_row <= FUSED_FLOPS)
 
-    cdef bint is_single(self) noexcept nogil:
-        """Whether a step of one row goes the short way, all of it."""
-        return self.plan.small and self.weight_decay == 0 and self.is_fused(1)
+    cdef bint is_small(self, Py_ssize_t rows) noexcept nogil:
+        """Whether a step's gradients stay in the workspace until one update takes them all."""
+        return self.plan.small and self.weight_decay == 0 and self.is_fused(rows)
 
     cdef void prepare(self, double factor, double *coefficients) noexcept nogil:
         """The coefficients of the coming step, at the learning rate times `factor`."""
@@ -289,16 +291,23 @@ cdef class Descent:
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
-        cdef Step step
+        cdef bint small = self.is_small(rows)
+        cdef Step step = self.begin(self.is_fused(rows), rows)
         cdef int status
-        if rows == 1 and self.is_single():
-            if _poll(watch, self.plan.flops_per_row) != OK:
-                return INTERRUPTED
-            return self.single_step(data, loss, order[first] if order != NULL else first, total)
-        step = self.begin(self.is_fused(rows), rows)
-        status = self.accumulate(
-            data, loss, order, first, rows, rows, &step, threads, watch, total)
-        return self.finish(&step) if status == OK else status
+        if small and rows == 1 and self.plan.parameters <= SINGLE_PARAMETERS:
+            status = self.single_row(data, loss, order[first] if order != NULL else first, watch,
+                                     total)
+        else:
+            if small:
+                step.fused, step.gradients = False, self.ws.gradients
+            status = self.accumulate(
+                data, loss, order, first, rows, rows, &step, threads, watch, total)
+        if status != OK:
+            return status
+        if small:
+            step.fused = True
+            self.update_small(&step)
+        return self.finish(&step)
 
     cdef int accumulate(
         self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
@@ -337,19 +346,27 @@ cdef class Descent:
             _add_penalties(self.plan, step)
         return OK
 
-    cdef int single_step(
-        self, Dataset data, Loss loss, Py_ssize_t row, double *total
+    cdef int single_row(
+        self, Dataset data, Loss loss, Py_ssize_t row, Watch *watch, double *total
     ) noexcept nogil:
-        """A step on one row of a small network."""
-        cdef ds_rows gradients
-        cdef Step step = self.begin(True, 1)
-        cdef double row_loss = _row_gradients(self.plan, self._parameters, data, loss, row, self.ws)
+        """The gradients of one row of a small network."""
+        cdef double row_loss
+        if _poll(watch, self.plan.flops_per_row) != OK:
+            return INTERRUPTED
+        row_loss = _row_gradients(self.plan, self._parameters, data, loss, row, self.ws)
         if not isfinite(row_loss):
             return LOSS_NOT_FINITE
         total[0] += row_loss
+        return OK
+
+    cdef void update_small(self, Step *step) noexcept nogil:
+        """All parameters of a small network from the gradients in the workspace."""
+        cdef ds_rows gradients
         gradients.data, gradients.stride = self.ws.gradients, self.plan.parameters
-        self.plan.kernels.finish_update(&step.update, 0, 0, 1, self.plan.parameters, gradients)
-        return self.finish(&step)
+        if self.plan.kernels.updates[self.optimizer](
+                1, self.plan.parameters, gradients, self._parameters, step.update.states,
+                self.plan.parameters, self._coefficients):
+            self._overflow = 1
 
     cdef int steps_on(
         self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t n, Py_ssize_t batch_rows,

@@ -94,6 +94,8 @@ cdef void _delta(
     product.a, product.a_row, product.a_depth = delta.data, delta.stride, 1
     product.b = _at(parameters, layer.weights, plan)
     product.b_depth, product.b_col = 1, layer.outputs
+    if layer.outputs == 1:  # a column lies as a row does
+        product.b_depth, product.b_col = layer.inputs, 1
     product.start, product.start_row = NULL, 0
     product.c, product.c_row = out.data, out.stride
     product.finish, product.context = NULL, NULL

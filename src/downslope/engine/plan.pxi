@@ -45,7 +45,7 @@ cdef class Plan:
     cdef readonly int float_bits
     cdef readonly bint penalized            # a trained layer has a penalty
     cdef readonly Py_ssize_t first_trained  # no layer before it changes
-    cdef readonly bint small                # a batch of one row may go by `_row_gradients`
+    cdef readonly bint small                # one update may take all gradients
     cdef readonly int input_dropped
     cdef readonly double input_noise
 
@@ -78,7 +78,7 @@ cdef class Plan:
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
         self.input_dropped, self.input_noise = input_dropped, input_noise
         # one update for the whole vector: no layer differs from the others
-        self.small = self.parameters <= SINGLE_PARAMETERS and not (input_dropped or input_noise)
+        self.small = self.parameters <= SMALL_PARAMETERS and not (input_dropped or input_noise)
         for i in range(self.n_layers):
             layer = &self.layers[i]
             self.small = (self.small and layer.bias_count == layer.outputs and layer.trainable
@@ -122,7 +122,7 @@ cdef class Workspace:
     cdef Py_ssize_t scratch_size    # elements for one thread
     cdef int shares                 # the threads there is scratch for
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
-    cdef char *gradients            # (parameters,) of a single row, for small networks
+    cdef char *gradients            # (parameters,) of a small network
     cdef double *row_loss           # (rows,)
     cdef ds_rows batch_x, batch_y
     cdef int64_t *batch_labels
