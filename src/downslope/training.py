@@ -19,6 +19,7 @@ from downslope import _engine, _kernels, _lbfgs, _own_loss, _plan, _threads
 from downslope._memory import aligned_zeros
 from downslope._own_loss import LossFunction, Rows
 from downslope._sampling import SAMPLINGS, Order, with_class_weight
+from downslope._scale import warn_if_unscaled
 from downslope._validate import as_count, as_memory, as_number, as_row, choose
 from downslope.callbacks import Callback, Checkpoint, Progress
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
@@ -660,6 +661,12 @@ class Trainer:
             If a loss or a new parameter is not finite, unless `on_divergence` is "warn".
         KeyboardInterrupt
             On Ctrl-C; the parameters are those of the last completed step.
+
+        Warns
+        -----
+        UnscaledInputsWarning
+            If the inputs are of a scale that training takes badly; of batches, if the first one's
+            are.
         """
         epochs = as_count("epochs", epochs)
         choose("sampling", sampling, SAMPLINGS)
@@ -691,6 +698,7 @@ class Trainer:
             batch = count if batch_size is None else as_count("batch_size", batch_size)
             batch = min(batch * self._rule.gradient_accumulation_steps, count)
             labels = data.has_labels
+            warn_if_unscaled(data.arrays[0])
         self.metrics = as_metrics(metrics, labels)
         held_out = 0 if validation is None else validation.rows
         run = _Run(count, held_out, batch, shuffle, sampling, self.epoch)
@@ -910,6 +918,8 @@ class Trainer:
             begin = time.perf_counter()
             x, y, weight = _as_batch(batch)
             data = self.network.dataset(x, y, self.loss, weight)
+            if run.batch == 0 and self.epoch == run.first_epoch:
+                warn_if_unscaled(data.arrays[0])
             data = self._weighted(data, source.class_weight)
             total, _ = self._train(data, None, data.rows, threads)
             run.total += total
