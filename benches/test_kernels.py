@@ -109,13 +109,6 @@ def test_update(benchmark: BenchmarkFixture, name: str, dtype: str) -> None:
     time_kernel(benchmark, _kernels.run_update, ISA, name, hyper, 1, gradient, states, parameters)
 
 
-@pytest.mark.benchmark(group="transpose")
-@each_dtype
-def test_transpose(benchmark: BenchmarkFixture, dtype: str) -> None:
-    source = block(dtype)
-    time_kernel(benchmark, _kernels.run_transpose, ISA, source, np.empty_like(source))
-
-
 @pytest.mark.benchmark(group="column sums")
 @each_dtype
 def test_column_sums(benchmark: BenchmarkFixture, dtype: str) -> None:

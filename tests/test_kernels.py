@@ -634,19 +634,21 @@ AVERAGE = Kernel(
 DEPTH = 37
 
 
-def product(start=None, transpose_a=False):
+def product(start=None, **transposed):
     def inputs(rng, rows, cols):
-        a = rng.normal(size=(DEPTH, rows) if transpose_a else (rows, DEPTH))
+        a = rng.normal(size=(DEPTH, rows) if "transpose_a" in transposed else (rows, DEPTH))
+        b = rng.normal(size=(cols, DEPTH) if "transpose_b" in transposed else (DEPTH, cols))
         first = rng.normal(size=(rows, cols) if start == "block" else cols)
-        return [a, rng.normal(size=(DEPTH, cols)), first, np.zeros((rows, cols))]
+        return [a, b, first, np.zeros((rows, cols))]
 
     def run(isa, a, b, first, c):
-        _kernels.run_product(isa, a, b, first if start else None, c, transpose_a=transpose_a)
+        _kernels.run_product(isa, a, b, first if start else None, c, **transposed)
 
     def truth(a, b, first, c):
-        rows = a.T if transpose_a else a
+        a = a.T if "transpose_a" in transposed else a
+        b = b.T if "transpose_b" in transposed else b
         first = first if start else np.zeros_like(first)
-        return [Truth(rows @ b + first, DEPTH, np.abs(rows) @ np.abs(b) + np.abs(first))]
+        return [Truth(a @ b + first, DEPTH, np.abs(a) @ np.abs(b) + np.abs(first))]
 
     return Kernel(inputs, run, truth)
 
@@ -664,11 +666,6 @@ def accumulating_product():
     )
 
 
-TRANSPOSE = Kernel(
-    lambda rng, rows, cols: [rng.normal(size=(rows, cols)), np.zeros((cols, rows))],
-    lambda isa, source, target: _kernels.run_transpose(isa, source, target),
-    lambda source, target: [Truth(source.T)],
-)
 COLUMN_SUMS = Kernel(
     lambda rng, rows, cols: [rng.normal(size=(rows, cols)), rng.normal(size=cols)],
     lambda isa, block, sums: _kernels.run_column_sums(isa, block, sums),
@@ -687,8 +684,9 @@ KERNELS: dict[str, Kernel] = {
     "product from a row": product("row"),
     "product from a block": product("block"),
     "product with a transposed": product(transpose_a=True),
+    "product with b transposed": product(transpose_b=True),
+    "product with both transposed": product(transpose_a=True, transpose_b=True),
     "product that accumulates": accumulating_product(),
-    "transpose": TRANSPOSE,
     "column sums": COLUMN_SUMS,
     "add penalty": ADD_PENALTY,
     "scale": SCALING,
@@ -872,8 +870,9 @@ def test_elementary_below_the_normal_range(isa, dtype, name):
 # -- Products --
 
 
+@pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("transpose_a", [False, True])
-def test_product_is_exact_on_small_integers(rng, isa, dtype, transpose_a):
+def test_product_is_exact_on_small_integers(rng, isa, dtype, transpose_a, transpose_b):
     """Every tile shape: all numbers of rows up to two tiles, ragged columns, depths from 0."""
     strip = _kernels.kernel_info(isa, FLOATS[dtype])["strip"]
     for rows in range(1, 26):
@@ -883,9 +882,12 @@ def test_product_is_exact_on_small_integers(rng, isa, dtype, transpose_a):
             b = rng.integers(-9, 10, (depth, cols))
             start = rng.integers(-9, 10, cols)
             c = np.full((rows, cols), NAN, dtype)
-            left = np.ascontiguousarray(a.T if transpose_a else a).astype(dtype)
-            args = (left, b.astype(dtype), start.astype(dtype), c)
-            _kernels.run_product(isa, *args, transpose_a=transpose_a)
+            left = np.ascontiguousarray(a.T if transpose_a else a, dtype)
+            right = np.ascontiguousarray(b.T if transpose_b else b, dtype)
+            _kernels.run_product(
+                isa, left, right, start.astype(dtype), c,
+                transpose_a=transpose_a, transpose_b=transpose_b,
+            )  # fmt: skip
             np.testing.assert_array_equal(c, a @ b + start)
 
 
@@ -904,17 +906,24 @@ def test_product_is_one_chain_of_fused_multiply_adds(rng, isa):
     assert_same_bits(c, expected)
 
 
+@pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("start", [None, "row", "block"])
-def test_large_product_is_exact_on_integers(rng, isa, dtype, start, transpose_a):
+@pytest.mark.parametrize("rows, depth, cols", [(203, 1031, 1037), (1100, 300, 70)])
+def test_large_product_is_exact_on_integers(
+    rng, isa, dtype, rows, depth, cols, start, transpose_a, transpose_b
+):
     """Deep, tall and far apart in memory: every block that the product is cut into."""
-    rows, depth, cols = 203, 1031, 1037
     a = rng.integers(-9, 10, (depth, rows) if transpose_a else (rows, depth)).astype(dtype)
-    b = rng.integers(-9, 10, (depth, cols)).astype(dtype)
+    b = rng.integers(-9, 10, (cols, depth) if transpose_b else (depth, cols)).astype(dtype)
     first = rng.integers(-9, 10, (rows, cols) if start == "block" else cols).astype(dtype)
     c = np.full((rows, cols), NAN, dtype)
-    _kernels.run_product(isa, a, b, first if start else None, c, transpose_a=transpose_a)
-    product = (a.T if transpose_a else a) @ b  # below 2^24: exact in any order
+    _kernels.run_product(
+        isa, a, b, first if start else None, c, transpose_a=transpose_a, transpose_b=transpose_b
+    )
+    product = (a.T if transpose_a else a) @ (
+        b.T if transpose_b else b
+    )  # below 2^24: exact in any order
     np.testing.assert_array_equal(c, product + first if start else product)
 
 

@@ -132,21 +132,23 @@ typedef void (*ds_finish_fn)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrd
                              ptrdiff_t cols, ds_rows tile);
 
 /* c(i, j) = start(i, j) + sum over k of a(i, k) * b(k, j), one FMA chain per element, k ascending.
- * a(i, k) stands at a[i * a_row + k * a_depth], so that a transposed operand needs no copy.  Only
- * the part of the rows and columns given is computed. */
+ * a(i, k) stands at a[i * a_row + k * a_depth] and b(k, j) at b[k * b_depth + j * b_col], where one of
+ * an operand's strides is 1: so an operand may be transposed.  Only the part of the rows and columns
+ * given is computed.  Without c, b is not transposed. */
 typedef struct ds_product {
   ptrdiff_t row_begin, row_end, col_begin, col_end;
   ptrdiff_t depth;
   const void *a;
   ptrdiff_t a_row, a_depth;
-  const void *b; /* b(k, j) at b[k * b_depth + j] */
-  ptrdiff_t b_depth;
+  const void *b;
+  ptrdiff_t b_depth, b_col;
   const void *start;   /* NULL: zero */
   ptrdiff_t start_row; /* 0: one row for all, a bias; else a block, an earlier part of the sum */
   void *c;             /* NULL: only `finish` sees the tiles */
   ptrdiff_t c_row;
   ds_finish_fn finish; /* NULL: none */
   const void *context;
+  void *scratch; /* `product_scratch` elements, on a cache line; not shared with another thread */
 } ds_product;
 
 /* y = f(z); z and y may be the same block.  `alpha` is the activation's parameter, if it has one. */
@@ -208,11 +210,11 @@ typedef struct ds_kernels {
   int vector;     /* elements of one vector */
   int strip;      /* columns that a product works on at a time */
   void (*product)(const ds_product *product);
+  /* The elements of scratch that a product of at most so many rows, columns and depth needs. */
+  ptrdiff_t (*product_scratch)(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth);
   ds_finish_fn finish_activation; /* y = f(tile) */
   ds_finish_fn finish_derivative; /* tile = tile * f'(z) */
   ds_finish_fn finish_update;     /* the tile is a gradient */
-  /* target(j, i) = source(i, j); source (rows, cols), target (cols, rows) */
-  void (*transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows target);
   /* sums(j) = start(j) + sum over i of block(i, j), rows in order; start may be NULL or sums */
   void (*column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start, void *sums);
   /* One row, dense and contiguous (single.c).  z (outputs,) = start + x W, W with row stride `stride`,

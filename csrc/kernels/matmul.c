@@ -1,8 +1,14 @@
-/* matmul.c: the register-tile product, the transposed copy and the column sums.
+/* matmul.c: the register-tile product and the column sums.
  *
- * A product is cut into blocks that fit the caches (ROW_BLOCK rows, DEPTH_BLOCK of the depth), a
- * block into strips of columns (TILE_VECTORS vectors wide) and a strip into tiles of rows; a tile's
- * sums stay in registers:
+ * The sums of a tile stay in registers. Around the tiles a product is cut so that each level of the
+ * caches holds what is used again and again (Goto and van de Geijn, 2008), from the outside in:
+ *
+ *     groups of rows      their part of c stays in the last level
+ *     blocks of the depth
+ *     panels of columns   the panel of b is packed once for the group, strip after strip
+ *     blocks of rows      a block of a stays in the second level, packed if it is transposed
+ *     strips of columns   a strip of b stays in the first level:   TILE_VECTORS vectors wide
+ *     tiles of rows
  *
  *            strip                    sums: rows x vectors registers, at least 8 of them when
  *          +-------+                  there are rows enough, to hide the latency of the FMA
@@ -12,8 +18,9 @@
  *  |a(i)|  | sums  | -> c, or a scratch tile; then `finish` (bias is where the sums start)
  *  +----+  +-------+
  *
- * The part of b that the tiles of a strip share is copied next to each other first when its rows
- * lie so far apart that they would fall on the same few sets of the first-level cache.
+ * Operands are packed when they are transposed or their rows lie so far apart that they would fall on
+ * the same few sets of the first-level cache, and when they are used often enough; else they are
+ * read where they lie.
  * Rows are split evenly over the tiles (32 rows in tiles of at most 6 are 6 6 5 5 5 5, not
  * 6 6 6 6 6 2), so that no tile is left with too few sums to fill the FMA pipes.
  * (benches/test_kernels.py shows the rates.)
@@ -33,12 +40,15 @@ DS_INLINE vec load_columns(const real *p, int ragged, ptrdiff_t columns) {
   return ragged ? v_load_first(p, columns) : v_load(p);
 }
 
-/* The part of a product that a tile works on: the whole, but for the depth and its operands. */
+/* What a tile works on: k_begin .. k_begin + depth, and its operands where they lie or are packed. */
 typedef struct {
   const ds_product *whole;
   ptrdiff_t k_begin, depth;
+  const real *a; /* a(first row of the tile, k_begin) */
+  ptrdiff_t a_row, a_depth;
   const real *b; /* b(k_begin, first column of the strip) */
   ptrdiff_t b_depth;
+  int spills; /* what stands behind a row's last column, to the end of the vector, comes later */
 } part;
 
 /* The tile at rows i.., columns j.., to `out`; `rows`, `vectors` and `ragged` are constants where
@@ -56,12 +66,9 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
     }
   }
 
-  const ptrdiff_t a_depth = p->a_depth, b_depth = t->b_depth;
-  const real *a[TILE_ROWS];
-  UNROLL for (int r = 0; r < rows; r++) {
-    a[r] = (const real *)p->a + (i + r) * p->a_row + t->k_begin * a_depth;
-  }
-  const real *b = t->b;
+  const ptrdiff_t a_depth = t->a_depth, b_depth = t->b_depth;
+  const real *a[TILE_ROWS], *b = t->b;
+  UNROLL for (int r = 0; r < rows; r++) a[r] = t->a + r * t->a_row;
   _Pragma("GCC unroll 4") for (ptrdiff_t k = 0, step = 0; k < t->depth;
                                k++, step += a_depth, b += b_depth) {
     vec b_k[TILE_VECTORS];
@@ -74,8 +81,7 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
     }
   }
 
-  /* In a scratch tile there is room behind a row's last column, and the next row comes after. */
-  const int whole = !ragged || !p->c;
+  const int whole = !ragged || t->spills;
   UNROLL for (int r = 0; r < rows; r++) {
     real *to = ds_row(out, r);
     UNROLL for (int v = 0; v < vectors; v++) {
@@ -122,65 +128,179 @@ TILES_6(TILE, 2)
 static const tile_fn tiles[TILE_VECTORS][TILE_ROWS][2] = {{TILES_12(PAIR, 1)}, {TILES_6(PAIR, 2)}};
 #endif
 
-/* Sizes of the blocks.  DEPTH_BLOCK of a strip of b takes half of a first-level cache of 32 kB, or
- * all of it where a strip has rows of more than a cache line: a tile then does so much with each row
- * that the second level keeps up.  With ROW_BLOCK rows of a the block stays in the second level. */
-enum { STRIP_BYTES = STRIP * (int)sizeof(real), ROW_BLOCK = 192 };
+/* A strip of b takes half of a first-level cache of 32 kB, or all of it where a strip has rows of more
+ * than a cache line: a tile then does so much with each row that the second level keeps up.  With
+ * ROW_BLOCK rows, the block of a stays in the second level. */
+enum { STRIP_BYTES = STRIP * (int)sizeof(real), ROW_BLOCK = 192, ROW_GROUP = 1024 };
 enum { DEPTH_BLOCK = (STRIP_BYTES > 64 ? 32768 : 16384) / STRIP_BYTES };
-/* b is copied when its part spans more than this many elements (a first-level cache full) ... */
+/* The most elements of a packed panel of b and of a packed block of a. */
+enum { PANEL = 512 * 1024 / (int)sizeof(real), BLOCK = ROW_BLOCK * DEPTH_BLOCK };
+/* The most columns of a panel, packed or not, so that a chunk of c has rows enough for a tile. */
+enum { PANEL_COLUMNS = 2048 };
+/* The most elements of c that wait for `finish` when they have no other place. */
+enum { CHUNK = 64 * 1024 / (int)sizeof(real) };
+/* Rows lie far apart when they span more than this many elements (a first-level cache full). */
 enum { FAR_APART = 32768 / (int)sizeof(real) };
-/* ... and is used by enough rows to be worth it. */
-enum { ROWS_FOR_COPY = 24 };
+/* So many rows, or columns, must use a packed operand for it to be worth it. */
+enum { ROWS_FOR_PACKING = 24, COLUMNS_FOR_PACKING = 3 * STRIP };
+/* Rows to fetch ahead when packing: too far apart for the machine to guess. */
+enum { PACK_AHEAD = 8 };
 
-/* Rows to fetch ahead of the copy: too far apart for the machine to guess. */
-enum { COPY_AHEAD = 16 };
+static inline ptrdiff_t least(ptrdiff_t x, ptrdiff_t y) { return x < y ? x : y; }
 
-/* The block of b of a strip, `columns` wide, row below row. */
-static void copy_strip(part *t, ptrdiff_t columns, real *copy) {
-  for (ptrdiff_t k = 0; k < t->depth; k++) {
-    __builtin_prefetch(t->b + (k + COPY_AHEAD) * t->b_depth);
-    for (ptrdiff_t v = 0; v < columns; v += VEC) {
-      v_store(copy + k * STRIP + v, v_load_part(t->b + k * t->b_depth + v, columns - v));
-    }
-  }
-  t->b = copy;
-  t->b_depth = STRIP;
+/* Elements of the packed panel, behind which the packed block of a begins. */
+static inline ptrdiff_t panel_size(ptrdiff_t columns, ptrdiff_t depth) {
+  return least((columns + STRIP - 1) / STRIP * STRIP * depth, PANEL);
 }
 
-/* Rows i .. i + rows of the strip that starts at column j. */
-static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns) {
-  const int vectors = (int)((columns + VEC - 1) / VEC);
-  const ptrdiff_t last = columns - (vectors - 1) * VEC;
-  const ptrdiff_t count = (rows + tile_rows(vectors) - 1) / tile_rows(vectors);
-  _Alignas(64) real copy[DEPTH_BLOCK * STRIP];
-  t.b = (const real *)t.whole->b + t.k_begin * t.b_depth + j;
-  if (rows >= ROWS_FOR_COPY && t.depth <= DEPTH_BLOCK && t.depth * t.b_depth > FAR_APART) {
-    copy_strip(&t, columns, copy);
+static inline ptrdiff_t block_size(ptrdiff_t rows, ptrdiff_t depth) {
+  return (least(rows * depth, BLOCK) / VEC + 1) * VEC;
+}
+
+ptrdiff_t DS_NAME(product_scratch)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth) {
+  return panel_size(columns, depth) + block_size(rows, depth) + least(rows * columns, CHUNK) + VEC;
+}
+
+/* b(k_begin.., j..) of a panel to `to`: strip behind strip, in each row behind row. */
+static void pack_panel(const part *t, ptrdiff_t j, ptrdiff_t columns, real *to) {
+  const ptrdiff_t row = t->whole->b_depth, size = t->depth * STRIP;
+  const real *b = (const real *)t->whole->b + t->k_begin * row + j;
+  for (ptrdiff_t k = 0; k < t->depth; k++, b += row) {
+    for (ptrdiff_t v = 0; v < columns; v += VEC) {
+      __builtin_prefetch(b + PACK_AHEAD * row + v);
+      v_store(to + v / STRIP * size + k * STRIP + v % STRIP, v_load_part(b + v, columns - v));
+    }
   }
-  const ds_product *p = t.whole;
-  const ds_rows c = ds_at((ds_rows){p->c, p->c_row}, i, j);
-  const int finish = p->finish && t.k_begin + t.depth == p->depth;
-  const ptrdiff_t first = i;
+}
+
+/* The same from a transposed b, whose columns are contiguous: squares turn over in registers, and
+ * what is left goes element by element. */
+static void pack_transposed_panel(const part *t, ptrdiff_t j, ptrdiff_t columns, real *to) {
+  const ptrdiff_t column = t->whole->b_col, size = t->depth * STRIP;
+  const real *b = (const real *)t->whole->b + t->k_begin + j * column;
+  const ptrdiff_t whole_depth = t->depth - t->depth % VEC;
+  for (ptrdiff_t v = 0; v < columns; v += VEC, b += VEC * column) {
+    real *strip = to + v / STRIP * size + v % STRIP;
+    const ptrdiff_t squares = columns - v < VEC ? 0 : whole_depth;
+    for (ptrdiff_t k = 0; k < squares; k += VEC) {
+      v_transpose(b + k, column, strip + k * STRIP, STRIP);
+    }
+    for (ptrdiff_t k = squares; k < t->depth; k++) {
+      for (ptrdiff_t n = 0; n < least(columns - v, VEC); n++) {
+        strip[k * STRIP + n] = b[n * column + k];
+      }
+    }
+  }
+}
+
+/* Rows of tile n when `rows` are split over `count` of them. */
+static inline ptrdiff_t tile_height(ptrdiff_t rows, ptrdiff_t count, ptrdiff_t n) {
+  return rows / count + (n < rows % count);
+}
+
+static inline ptrdiff_t tile_count(ptrdiff_t rows, int vectors) {
+  return (rows + tile_rows(vectors) - 1) / tile_rows(vectors);
+}
+
+/* a(i.., k_begin..) of a transposed a, whose rows of one k are contiguous, to `to`: tile behind tile
+ * of full width, in each the rows of one k behind those of the k before.  What a vector holds
+ * beyond the tile, the next one covers. */
+static void pack_block(const part *t, ptrdiff_t i, ptrdiff_t rows, real *to) {
+  const ds_product *p = t->whole;
+  const ptrdiff_t count = tile_count(rows, TILE_VECTORS);
   for (ptrdiff_t n = 0; n < count; n++) {
-    const ptrdiff_t height = rows / count + (n < rows % count);
-    const tile_fn tile = tiles[vectors - 1][height - 1][last < VEC];
-    if (c.data) {
-      tile(&t, i, j, last, ds_at(c, i - first, 0));
-    } else {
-      _Alignas(64) real scratch[TILE_ROWS * STRIP + VEC];
-      const ds_rows out = {scratch, columns};
-      tile(&t, i, j, last, out);
-      p->finish(p->context, i, j, height, columns, out);
+    const ptrdiff_t height = tile_height(rows, count, n);
+    const real *a = (const real *)p->a + t->k_begin * p->a_depth + i;
+    for (ptrdiff_t k = 0; k < t->depth; k++, a += p->a_depth, to += height) {
+      for (ptrdiff_t v = 0; v < height; v += VEC) {
+        v_store(to + v, v_load_part(a + v, p->row_end - i - v));
+      }
     }
     i += height;
   }
-  if (c.data && finish) p->finish(p->context, first, j, rows, columns, c);
+}
+
+/* Ask for the rows that the next tile will go on from. */
+static inline void prefetch_rows(ds_rows c, ptrdiff_t i, ptrdiff_t rows) {
+  for (ptrdiff_t r = i; r < i + rows; r++) __builtin_prefetch(ds_row(c, r), 1);
+}
+
+/* Rows i .. i + rows of the strip that starts at column j, to `c`; `block` is the packed block of a,
+ * if any. */
+static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns,
+                  const real *block, ds_rows c) {
+  const int vectors = (int)((columns + VEC - 1) / VEC);
+  const ptrdiff_t last = columns - (vectors - 1) * VEC, count = tile_count(rows, vectors);
+  const ds_product *p = t.whole;
+  t.a = (const real *)p->a + i * p->a_row + t.k_begin * p->a_depth;
+  t.a_row = p->a_row;
+  t.a_depth = p->a_depth;
+  if (vectors < TILE_VECTORS) block = NULL; /* its tiles have other heights */
+  for (ptrdiff_t n = 0, done = 0; n < count; n++) {
+    const ptrdiff_t height = tile_height(rows, count, n);
+    if (block) {
+      t.a = block + done * t.depth;
+      t.a_row = 1;
+      t.a_depth = height;
+    }
+    if (t.k_begin) prefetch_rows(c, done + height, height);
+    tiles[vectors - 1][height - 1][last < VEC](&t, i + done, j, last, ds_at(c, done, 0));
+    if (!block) t.a += height * t.a_row;
+    done += height;
+  }
+}
+
+/* Rows i .. i + rows of the panel that starts at column j; `packed` is that panel of b, or NULL,
+ * `scratch` is for a block of a and a chunk of c. */
+static void panel(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns,
+                  const real *packed, real *scratch) {
+  const ds_product *p = t.whole;
+  const int finish = p->finish && t.k_begin + t.depth == p->depth;
+  const int pack = p->a_depth != 1 && t.depth <= DEPTH_BLOCK && t.depth * p->a_depth > FAR_APART &&
+                   rows >= ROWS_FOR_PACKING && columns >= COLUMNS_FOR_PACKING;
+  const ptrdiff_t height = tile_rows(TILE_VECTORS);
+  const ptrdiff_t most = p->c ? ROW_BLOCK : least(CHUNK / columns / height * height, ROW_BLOCK);
+  real *const chunk = scratch + block_size(p->row_end - p->row_begin, t.depth);
+  t.spills = !p->c && columns <= STRIP;
+  for (ptrdiff_t end = i + rows; i < end; i += most) {
+    rows = least(end - i, most);
+    if (pack) pack_block(&t, i, rows, scratch);
+    const ds_rows c = p->c ? ds_at((ds_rows){p->c, p->c_row}, i, j) : (ds_rows){chunk, columns};
+    for (ptrdiff_t v = 0; v < columns; v += STRIP) {
+      const ptrdiff_t width = least(columns - v, STRIP);
+      t.b = packed ? packed + v * t.depth : (const real *)p->b + t.k_begin * p->b_depth + j + v;
+      strip(t, i, rows, j + v, width, pack ? scratch : NULL, ds_at(c, 0, v));
+      if (p->c && finish) p->finish(p->context, i, j + v, rows, width, ds_at(c, 0, v));
+    }
+    if (!p->c) p->finish(p->context, i, j, rows, columns, c);
+  }
+}
+
+/* Rows i .. i + rows, a block of the depth: panel after panel. */
+static void panels(part t, ptrdiff_t i, ptrdiff_t rows) {
+  const ds_product *p = t.whole;
+  real *scratch = p->scratch;
+  const int transposed = p->b_col != 1;
+  const int far_apart = t.depth * p->b_depth > FAR_APART && t.depth <= PANEL / STRIP;
+  const int pack = transposed || (far_apart && rows >= ROWS_FOR_PACKING);
+  ptrdiff_t most = PANEL_COLUMNS;
+  t.b_depth = p->b_depth;
+  if (pack) {
+    scratch += panel_size(p->col_end - p->col_begin, t.depth);
+    most = least(t.depth > 0 ? PANEL / t.depth / STRIP * STRIP : most, most);
+    t.b_depth = STRIP;
+  }
+  for (ptrdiff_t j = p->col_begin; j < p->col_end; j += most) {
+    const ptrdiff_t columns = least(p->col_end - j, most);
+    if (pack) (transposed ? pack_transposed_panel : pack_panel)(&t, j, columns, p->scratch);
+    panel(t, i, rows, j, columns, pack ? p->scratch : NULL, scratch);
+  }
 }
 
 /* The whole product of one row (single.c), where it has a place to go. */
 static int one_row(const ds_product *p) {
   const ptrdiff_t i = p->row_begin, j = p->col_begin, columns = p->col_end - j;
-  if (p->row_end - i != 1 || p->a_depth != 1 || !p->c) return 0;
+  if (p->row_end - i != 1 || p->a_depth != 1 || p->b_col != 1 || !p->c) return 0;
   const ds_rows c = ds_at((ds_rows){p->c, p->c_row}, i, j);
   DS_NAME(row_product)
   (p->depth, columns, ds_at((ds_rows){(void *)p->a, p->a_row}, i, 0).data, (const real *)p->b + j,
@@ -192,16 +312,12 @@ static int one_row(const ds_product *p) {
 void DS_NAME(product)(const ds_product *p) {
   if (one_row(p)) return;
   /* without c there is no place to leave a sum halfway: the depth stays whole */
-  const ptrdiff_t blocks =
-      p->c && p->depth > DEPTH_BLOCK ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
-  for (ptrdiff_t i = p->row_begin; i < p->row_end; i += ROW_BLOCK) {
-    const ptrdiff_t rows = p->row_end - i < ROW_BLOCK ? p->row_end - i : ROW_BLOCK;
+  const ptrdiff_t blocks = p->c && p->depth > 0 ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
+  for (ptrdiff_t i = p->row_begin; i < p->row_end; i += ROW_GROUP) {
     for (ptrdiff_t n = 0; n < blocks; n++) {
-      part t = {.whole = p, .k_begin = p->depth * n / blocks, .b_depth = p->b_depth};
+      part t = {.whole = p, .k_begin = p->depth * n / blocks};
       t.depth = p->depth * (n + 1) / blocks - t.k_begin;
-      for (ptrdiff_t j = p->col_begin; j < p->col_end; j += STRIP) {
-        strip(t, i, rows, j, p->col_end - j < STRIP ? p->col_end - j : STRIP);
-      }
+      panels(t, i, least(p->row_end - i, ROW_GROUP));
     }
   }
 }
@@ -229,14 +345,6 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
   for (int k = 0; k < DS_MAX_STATES; k++) {
     states[k] = ds_at((ds_rows){f->states[k], f->stride}, i, j).data;
   }
-  /* what the next tile of the strip will need, a cache line in each row: too far apart for the
-   * machine to guess, and the product in between is long enough for it to arrive */
-  for (ptrdiff_t r = rows; r < 2 * rows; r++) {
-    __builtin_prefetch(ds_row(parameters, r), 1);
-    for (int k = 0; k < DS_MAX_STATES && states[k]; k++) {
-      __builtin_prefetch((real *)states[k] + r * f->stride, 1);
-    }
-  }
   if (cols == f->stride && cols == tile.stride) { /* rows without a gap are one long row */
     cols *= rows;
     rows = 1;
@@ -252,22 +360,6 @@ void DS_NAME(finish_update)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdi
 
 /* Vectors of column sums that are under way at once. */
 enum { SUMS_AT_ONCE = 4 };
-
-/* Blocks of VEC x VEC turn over in registers; the edges go element by element. */
-void DS_NAME(transpose)(ptrdiff_t rows, ptrdiff_t cols, ds_rows source, ds_rows target) {
-  const ptrdiff_t whole_rows = rows - rows % VEC, whole_cols = cols - cols % VEC;
-  for (ptrdiff_t i = 0; i < whole_rows; i += VEC) {
-    for (ptrdiff_t j = 0; j < whole_cols; j += VEC) {
-      v_transpose(ds_at(source, i, j).data, source.stride, ds_at(target, j, i).data, target.stride);
-    }
-  }
-  for (ptrdiff_t i = 0; i < rows; i++) {
-    const real *from = ds_row(source, i);
-    for (ptrdiff_t j = i < whole_rows ? whole_cols : 0; j < cols; j++) {
-      ((real *)ds_row(target, j))[i] = from[j];
-    }
-  }
-}
 
 /* `vectors` vectors of columns side by side: one alone would wait for each addition in turn. */
 DS_INLINE void sum_columns(const int vectors, ptrdiff_t rows, ptrdiff_t columns, const real *block,

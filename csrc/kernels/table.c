@@ -21,7 +21,7 @@ void DS_NAME(product)(const ds_product *);
 void DS_NAME(finish_activation)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
 void DS_NAME(finish_derivative)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
 void DS_NAME(finish_update)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
-void DS_NAME(transpose)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows);
+ptrdiff_t DS_NAME(product_scratch)(ptrdiff_t, ptrdiff_t, ptrdiff_t);
 void DS_NAME(column_sums)(ptrdiff_t, ptrdiff_t, ds_rows, const void *, void *);
 void DS_NAME(add_penalty)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, double, double);
 void DS_NAME(scale)(ptrdiff_t, ptrdiff_t, ds_rows, double);
@@ -59,7 +59,7 @@ const ds_kernels DS_NAME(kernels) = {
     .finish_activation = DS_NAME(finish_activation),
     .finish_derivative = DS_NAME(finish_derivative),
     .finish_update = DS_NAME(finish_update),
-    .transpose = DS_NAME(transpose),
+    .product_scratch = DS_NAME(product_scratch),
     .column_sums = DS_NAME(column_sums),
     .row_product = DS_NAME(row_product),
     .row_delta = DS_NAME(row_delta),

@@ -35,13 +35,14 @@ cdef extern from "downslope.h" nogil:
         const void *a
         Py_ssize_t a_row, a_depth
         const void *b
-        Py_ssize_t b_depth
+        Py_ssize_t b_depth, b_col
         const void *start
         Py_ssize_t start_row
         void *c
         Py_ssize_t c_row
         ds_finish_fn finish
         const void *context
+        void *scratch
 
     ctypedef void (*ds_activation_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows z, ds_rows y, double alpha) noexcept nogil
@@ -56,8 +57,6 @@ cdef extern from "downslope.h" nogil:
     ctypedef int (*ds_update_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, void *parameters, void **states,
         Py_ssize_t stride, const void *coefficients) noexcept nogil
-    ctypedef void (*ds_transpose_fn)(
-        Py_ssize_t rows, Py_ssize_t cols, ds_rows source, ds_rows target) noexcept nogil
     ctypedef void (*ds_column_sums_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows block, const void *start,
         void *sums) noexcept nogil
@@ -71,6 +70,8 @@ cdef extern from "downslope.h" nogil:
         Py_ssize_t inputs, Py_ssize_t outputs, const void *x, const void *delta,
         void *gradient) noexcept nogil
     ctypedef void (*ds_product_fn)(const ds_product *product) noexcept nogil
+    ctypedef Py_ssize_t (*ds_product_scratch_fn)(
+        Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth) noexcept nogil
     ctypedef void (*ds_elementary_fn)(
         Py_ssize_t n, const void *x, void *y) noexcept nogil
 
@@ -121,7 +122,7 @@ cdef extern from "downslope.h" nogil:
         int isa, float_bits, vector, strip
         ds_product_fn product
         ds_finish_fn finish_activation, finish_derivative, finish_update
-        ds_transpose_fn transpose
+        ds_product_scratch_fn product_scratch
         ds_column_sums_fn column_sums
         ds_row_product_fn row_product
         ds_row_delta_fn row_delta

@@ -10,6 +10,8 @@ from time import perf_counter
 
 import numpy as np
 
+from downslope._memory import aligned_zeros
+
 from cpython.buffer cimport (
     PyBUF_RECORDS, PyBUF_RECORDS_RO, PyBuffer_Release, PyObject_GetBuffer)
 from cpython.exc cimport PyErr_CheckSignals
@@ -500,12 +502,6 @@ def run_add_normal(
     table.add_normal(seed, stream, first, x.shape[0], x.shape[1], _block(x), deviation, _block(out))
 
 
-def run_transpose(str isa, real[:, ::1] source, real[:, ::1] out):
-    """out = source transposed."""
-    cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
-    table.transpose(source.shape[0], source.shape[1], _block(source), _block(out))
-
-
 def run_column_sums(str isa, real[:, ::1] block, real[::1] out):
     """out = out + the sums of the columns."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
@@ -514,22 +510,26 @@ def run_column_sums(str isa, real[:, ::1] block, real[::1] out):
 
 
 def run_product(
-    str isa, real[:, ::1] a, real[:, ::1] b, start, real[:, ::1] out, *, bint transpose_a=False
+    str isa, real[:, ::1] a, real[:, ::1] b, start, real[:, ::1] out, *, bint transpose_a=False,
+    bint transpose_b=False
 ):
-    """out = start + a @ b, or a.T @ b; `start` is None, a row (cols,) or a block (rows, cols)."""
+    """out = start + a @ b, either transposed if so said; `start` is None, a row (cols,) or a block
+    (rows, cols)."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
     cdef ds_product product
     cdef real[:, ::1] first
+    cdef real[::1] scratch
     if out.size == 0:
         return
     product.row_begin, product.row_end = 0, out.shape[0]
     product.col_begin, product.col_end = 0, out.shape[1]
-    product.depth = b.shape[0]
+    product.depth = b.shape[1] if transpose_b else b.shape[0]
     product.a = _block(a).data
     product.a_row = 1 if transpose_a else a.shape[1]
     product.a_depth = a.shape[1] if transpose_a else 1
     product.b = _block(b).data
-    product.b_depth = b.shape[1]
+    product.b_depth = 1 if transpose_b else b.shape[1]
+    product.b_col = b.shape[1] if transpose_b else 1
     product.start, product.start_row = NULL, 0
     if start is not None:
         first = np.atleast_2d(start)
@@ -537,5 +537,8 @@ def run_product(
         product.start_row = first.shape[1] if start.ndim == 2 else 0
     product.c, product.c_row = &out[0, 0], out.shape[1]
     product.finish, product.context = NULL, NULL
+    scratch = aligned_zeros(
+        table.product_scratch(out.shape[0], out.shape[1], product.depth), np.asarray(out).dtype)
+    product.scratch = &scratch[0]
     with nogil:
         table.product(&product)

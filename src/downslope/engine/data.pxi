@@ -1,18 +1,5 @@
 # Data sets and mini-batches: rows copied next to each other, or used where they lie.
 
-# ---- Mini-batches ----
-
-
-cdef void _copy_rows(
-    ds_rows source, const int64_t *order, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t itemsize,
-    ds_rows target,
-) noexcept nogil:
-    """Rows order[0], order[1], ... of the source (order NULL: in sequence), one below the other."""
-    cdef ds_gather gather
-    gather.source, gather.order = source.data, order
-    gather.source_stride, gather.row_bytes = source.stride * itemsize, width * itemsize
-    gather_rows(&gather, rows, target.data, target.stride * itemsize)
-
 
 cdef class Dataset:
     """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
@@ -79,7 +66,7 @@ cdef inline ds_rows _column(const void *data) noexcept nogil:
 
 cdef Batch _batch(
     Plan plan, Dataset data, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
-    Workspace ws,
+    Workspace ws, int threads,
 ) noexcept nogil:
     """Rows first .. first + rows of the order, gathered; of the data set if there is no order."""
     cdef Batch batch
@@ -92,13 +79,13 @@ cdef Batch _batch(
         return batch
     order += first
     batch.x, batch.target, batch.weight = ws.batch_x, ws.batch_y, NULL
-    _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x)
+    _copy_rows(data.x, order, rows, plan.inputs, size, ws.batch_x, threads)
     if labels:
         batch.target = _column(ws.batch_labels)
-    _copy_rows(y, order, rows, data.target_width, y_size, batch.target)
+    _copy_rows(y, order, rows, data.target_width, y_size, batch.target, threads)
     if weight.data != NULL:
         batch.weight = ws.batch_weight
-        _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight))
+        _copy_rows(weight, order, rows, 1, size, _column(ws.batch_weight), threads)
     return batch
 
 
@@ -115,7 +102,7 @@ cdef int _total_loss(
     for block in range(_blocks(data.rows, ws.rows)):
         first = block * ws.rows
         rows = min(ws.rows, data.rows - first)
-        batch = _batch(plan, data, NULL, first, rows, ws)
+        batch = _batch(plan, data, NULL, first, rows, ws, threads)
         if _forward(plan, parameters, batch.x, rows, ws, loss.reads_outputs, threads,
                     watch) != OK:
             return INTERRUPTED
@@ -129,6 +116,7 @@ def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int t
     cdef Watch watch = _new_watch()
     cdef double total = 0
     cdef int status
+    ws.share(threads)
     with nogil:
         status = _total_loss(plan, p, data, loss, ws, threads, &watch, &total)
     _propagate(status)

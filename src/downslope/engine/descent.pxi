@@ -19,7 +19,7 @@ cdef double _row_gradients(
     cdef const ds_kernels *kernels = plan.kernels
     cdef Py_ssize_t l, last = plan.n_layers - 1
     cdef Layer *layer
-    cdef Batch batch = _batch(plan, data, NULL, row, 1, ws)
+    cdef Batch batch = _batch(plan, data, NULL, row, 1, ws, 1)
     cdef ds_rows x = batch.x, z, delta, before
     cdef bint activate
     cdef double row_loss
@@ -173,11 +173,12 @@ cdef class Descent:
         self._average = _vector(self.plan, average, writable=True)
         self._average_momentum, self._overwrite_steps = momentum, overwrite_steps
 
-    def reserve(self, Py_ssize_t batch_rows) -> None:
-        """Make the workspace for batches of so many rows."""
+    def reserve(self, Py_ssize_t batch_rows, int threads) -> None:
+        """Make the workspace for batches of so many rows, and so many threads."""
         cdef Py_ssize_t rows = min(batch_rows, self.plan.block_rows)
         if self.ws is None or self.ws.rows < rows:
             self.ws = Workspace(self.plan, rows, True, True)
+        self.ws.share(threads)
 
     cdef bint is_fused(self, Py_ssize_t rows) noexcept nogil:
         """Whether a step's update is the gradient's epilogue; clipping wants the whole of it."""
@@ -315,7 +316,7 @@ cdef class Descent:
         for b in range(blocks):
             begin = rows * b // blocks
             count = rows * (b + 1) // blocks - begin
-            batch = _batch(self.plan, data, order, first + begin, count, self.ws)
+            batch = _batch(self.plan, data, order, first + begin, count, self.ws, threads)
             self.ws.first_row = begin
             batch.x = _noisy_inputs(self.plan, batch.x, count, self.ws, threads)
             if _forward(self.plan, self._parameters, batch.x, count, self.ws, activate, threads,
@@ -372,11 +373,11 @@ cdef class Descent:
                 break
         return OK
 
-    cdef int ready(self, Py_ssize_t batch_rows) except -1:
-        """Make ready for steps of so many rows."""
+    cdef int ready(self, Py_ssize_t batch_rows, int threads) except -1:
+        """Make ready for steps of so many rows by so many threads."""
         if self._gradients == NULL and self.needs_gradients(batch_rows):
             raise RuntimeError("steps of this size keep their gradients: call keep_gradients")
-        self.reserve(batch_rows)
+        self.reserve(batch_rows, threads)
         return 0
 
     def train(
@@ -395,7 +396,7 @@ cdef class Descent:
         cdef Watch watch = _new_watch()
         cdef double deadline = _now() + seconds
         cdef int status
-        self.ready(batch_rows)
+        self.ready(batch_rows, threads)
         with nogil:
             status = self.steps_on(data, loss, rows_in_order, n, batch_rows, threads, rates,
                                    deadline, &watch, &batch, &total)
@@ -418,7 +419,7 @@ cdef class Descent:
         cdef int64_t *order = &run.order[0] if run.order is not None else NULL
         cdef Watch watch = _new_watch()
         cdef int status = OK
-        self.ready(run.batch_rows)
+        self.ready(run.batch_rows, 1)
         with nogil:
             while epoch < losses.shape[1] and not run.cancelled[0]:
                 if order != NULL:
@@ -467,7 +468,7 @@ cdef class Descent:
             raise RuntimeError("phases keep their gradients: call keep_gradients")
         watch.enabled = False
         phases[:] = [0, 0, 0, 0, 0, 0]
-        self.reserve(batch_rows)
+        self.reserve(batch_rows, threads)
         blocks = _blocks(batch_rows, self.ws.rows)
         with nogil:
             for _ in range(steps):
@@ -477,7 +478,7 @@ cdef class Descent:
                     count = batch_rows * (b + 1) // blocks - begin
                     step.accumulate = b > 0
                     clock = _now()
-                    batch = _batch(self.plan, data, &order[0], begin, count, self.ws)
+                    batch = _batch(self.plan, data, &order[0], begin, count, self.ws, threads)
                     clock = _lap(&phases[0], clock)
                     _forward(self.plan, self._parameters, batch.x, count, self.ws, activate,
                              threads, &watch)
@@ -492,7 +493,7 @@ cdef class Descent:
                             clock = _lap(&phases[3], clock)
                         _weight_gradient(
                             self.plan, &self.plan.layers[l], self.ws.y[l - 1] if l > 0 else batch.x,
-                            self.ws.delta(l), count, &step, threads)
+                            self.ws.delta(l), count, self.ws, &step, threads)
                         _bias_gradient(self.plan, &self.plan.layers[l], self.ws.delta(l), count,
                                        self.ws, &step)
                         clock = _lap(&phases[4], clock)
@@ -519,7 +520,7 @@ cdef class Descent:
         step.accumulate = accumulate
         if not penalize:
             step.penalty = 0
-        self.reserve(rows)
+        self.reserve(rows, threads)
         with nogil:
             status = self.accumulate(data, loss, rows_in_order, first, rows, batch_rows, &step,
                                      threads, &watch, &total)
@@ -537,12 +538,12 @@ cdef class Descent:
         cdef int status = OK
         none.data, none.stride = NULL, 0
         step.row_stride = target.stride
-        self.reserve(data.rows)
+        self.reserve(data.rows, threads)
         with nogil:
             while first < data.rows and status == OK:
                 rows = min(self.ws.rows, data.rows - first)
                 step.gradients = <char *>_rows_from(target, first, self.plan.itemsize).data
-                batch = _batch(self.plan, data, NULL, first, rows, self.ws)
+                batch = _batch(self.plan, data, NULL, first, rows, self.ws, threads)
                 status = _forward(self.plan, self._parameters, batch.x, rows, self.ws, activate,
                                   threads, &watch)
                 if status == OK:

@@ -31,7 +31,7 @@ cdef void _forward_layer(
     cdef ds_rows out = ws.z[l] if activate and ws.z[l].data != NULL else ws.y[l]
     product.row_end, product.col_end, product.depth = rows, layer.outputs, layer.inputs
     product.a, product.a_row, product.a_depth = x.data, x.stride, 1
-    product.b, product.b_depth = _at(parameters, layer.weights, plan), layer.outputs
+    product.b, product.b_depth, product.b_col = _at(parameters, layer.weights, plan), layer.outputs, 1
     product.start, product.start_row = _bias_row(plan, layer, parameters, ws), 0
     product.c, product.c_row = out.data, out.stride
     product.finish, product.context = NULL, NULL
@@ -39,7 +39,7 @@ cdef void _forward_layer(
         finish.activation = plan.kernels.activations[layer.activation]
         finish.y, finish.alpha = ws.y[l], layer.alpha
         product.finish, product.context = plan.kernels.finish_activation, &finish
-    _run_product(plan, &product, False, threads)
+    _run_product(plan, &product, ws, threads)
     if activate and layer.rowwise:
         task = _rows_task(plan, ws, l, rows)
         _run_rows(_activation_part, &task, threads)
@@ -85,17 +85,13 @@ cdef void _delta(
     """out (rows, inputs) = delta (rows, outputs) times the transposed weights of layer l, times
     the derivative of the layer before, if there is one."""
     cdef Layer *layer = &plan.layers[l]
-    cdef ds_rows weights, transposed
     cdef ds_product product
     cdef ds_derivative_finish finish
     cdef RowsTask task
     cdef Layer *before = &plan.layers[l - 1] if l > 0 else NULL
-    weights.data, weights.stride = _at(parameters, layer.weights, plan), layer.outputs
-    transposed.data, transposed.stride = ws.transposed, layer.inputs
-    plan.kernels.transpose(layer.inputs, layer.outputs, weights, transposed)
     product.row_end, product.col_end, product.depth = rows, layer.inputs, layer.outputs
     product.a, product.a_row, product.a_depth = delta.data, delta.stride, 1
-    product.b, product.b_depth = transposed.data, transposed.stride
+    product.b, product.b_depth, product.b_col = _at(parameters, layer.weights, plan), 1, layer.outputs
     product.start, product.start_row = NULL, 0
     product.c, product.c_row = out.data, out.stride
     product.finish, product.context = NULL, NULL
@@ -103,7 +99,7 @@ cdef void _delta(
         finish.derivative = plan.kernels.derivatives[before.activation]
         finish.z, finish.y, finish.alpha = ws.z[l - 1], ws.y[l - 1], before.alpha
         product.finish, product.context = plan.kernels.finish_derivative, &finish
-    _run_product(plan, &product, False, threads)
+    _run_product(plan, &product, ws, threads)
     if before and ws.masks[l - 1].data != NULL:
         _drop_delta(plan, l - 1, rows, ws, out, threads)
     if before and before.rowwise:
@@ -113,24 +109,22 @@ cdef void _delta(
 
 
 cdef void _weight_gradient(
-    Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Step *step,
-    int threads,
+    Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Workspace ws,
+    Step *step, int threads,
 ) noexcept nogil:
     """x (rows, inputs) transposed times delta (rows, outputs): stored, or used up by the update."""
     cdef ds_product product
     cdef ds_update_finish finish
-    cdef bint by_columns = layer.outputs > layer.inputs
     if layer.outputs == 1:
         # a column of weights lies as a row does: delta transposed times x has the columns of x
         # along the vectors, and the same sums
         product.row_end, product.col_end, product.depth = 1, layer.inputs, rows
         product.a, product.a_row, product.a_depth = delta.data, 1, delta.stride
-        product.b, product.b_depth = x.data, x.stride
-        by_columns = True
+        product.b, product.b_depth, product.b_col = x.data, x.stride, 1
     else:
         product.row_end, product.col_end, product.depth = layer.inputs, layer.outputs, rows
         product.a, product.a_row, product.a_depth = x.data, 1, x.stride
-        product.b, product.b_depth = delta.data, delta.stride
+        product.b, product.b_depth, product.b_col = delta.data, delta.stride, 1
     product.start, product.start_row = NULL, layer.outputs
     product.c, product.c_row = NULL, layer.outputs
     product.finish, product.context = NULL, NULL
@@ -141,7 +135,7 @@ cdef void _weight_gradient(
         product.c = _at(step.gradients, layer.weights, plan)
         if step.accumulate:
             product.start = product.c
-    _run_product(plan, &product, by_columns, threads)
+    _run_product(plan, &product, ws, threads)
 
 
 cdef ds_update_finish _update_at(
@@ -207,13 +201,13 @@ cdef void _layer_gradients(
     cdef Step row = step[0]
     cdef Py_ssize_t i
     if step.row_stride == 0:
-        _weight_gradient(plan, layer, x, delta, rows, step, threads)
+        _weight_gradient(plan, layer, x, delta, rows, ws, step, threads)
         _bias_gradient(plan, layer, delta, rows, ws, step)
         return
     for i in range(rows):
         row.gradients = _at(step.gradients, i * step.row_stride, plan)
         _weight_gradient(plan, layer, _rows_from(x, i, plan.itemsize),
-                         _rows_from(delta, i, plan.itemsize), 1, &row, threads)
+                         _rows_from(delta, i, plan.itemsize), 1, ws, &row, threads)
         _bias_gradient(plan, layer, _rows_from(delta, i, plan.itemsize), 1, ws, &row)
 
 
@@ -354,6 +348,7 @@ def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     cdef ds_rows own = ws.y[last]
     cdef Watch watch = _new_watch()
     cdef int status = OK
+    ws.share(threads)
     with nogil:
         for block in range(_blocks(n, ws.rows)):
             first = block * ws.rows
@@ -374,10 +369,11 @@ def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
     cdef Watch watch = _new_watch()
     cdef int status
+    ws.share(threads)
     with nogil:
-        _copy_rows(source, NULL, n, plan.inputs, plan.itemsize, ws.batch_x)
+        _copy_rows(source, NULL, n, plan.inputs, plan.itemsize, ws.batch_x, threads)
         status = _forward(plan, p, ws.batch_x, n, ws, True, threads, &watch)
-        _copy_rows(ws.y[plan.n_layers - 1], NULL, n, plan.outputs, plan.itemsize, target)
+        _copy_rows(ws.y[plan.n_layers - 1], NULL, n, plan.outputs, plan.itemsize, target, threads)
     _propagate(status)
 
 
@@ -399,6 +395,7 @@ def backward(
         to, row_stride = <char *>rows_of_gradients.data, rows_of_gradients.stride
     else:
         to = _vector(plan, gradients, writable=True)
+    ws.share(threads)
     with nogil:
         status = _backward_from(plan, p, source, n, to, row_stride, accumulate, target, ws,
                                 threads, &watch)
@@ -415,7 +412,7 @@ cdef int _backward_from(
     cdef RowsTask task
     step.fused, step.accumulate, step.row_stride = False, accumulate, row_stride
     step.parameters, step.gradients = <char *>parameters, gradients
-    _copy_rows(d_out, NULL, rows, plan.outputs, plan.itemsize, ws.delta(last))
+    _copy_rows(d_out, NULL, rows, plan.outputs, plan.itemsize, ws.delta(last), threads)
     if plan.layers[last].activation != DS_ACTIVATION_identity:
         task = _rows_task(plan, ws, last, rows)
         task.delta = ws.delta(last)

@@ -86,6 +86,15 @@ cdef class Plan:
                           and layer.dropped == 0)
         self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
 
+    cdef Py_ssize_t scratch(self, const Layer *layer, Py_ssize_t rows, bint training) noexcept:
+        """The elements of scratch that the products of a layer need, in whole cache lines."""
+        cdef Py_ssize_t size = self.kernels.product_scratch(rows, layer.outputs, layer.inputs)
+        if training:
+            size = max(size, self.kernels.product_scratch(rows, layer.inputs, layer.outputs),
+                       self.kernels.product_scratch(layer.inputs, layer.outputs, rows),
+                       self.kernels.product_scratch(1, layer.inputs, rows))
+        return (size + 15) // 16 * 16
+
     def __dealloc__(self):
         free(self.layers)
 
@@ -94,8 +103,7 @@ cdef class Workspace:
     """What a pass of at most `rows` rows writes: made once, used by one thread at a time.
 
     An inference workspace holds two activation blocks in turn; a training one keeps every layer's
-    outputs (and net inputs where a derivative reads them), two deltas, one transposed weight matrix
-    and the gathered batch; a noisy one, for the steps of a descent, draws dropout masks and noise.
+    outputs (and net inputs where a derivative reads them), two deltas and the gathered batch; a noisy one, for the steps of a descent, draws dropout masks and noise.
     """
 
     cdef readonly Plan plan
@@ -109,7 +117,9 @@ cdef class Workspace:
     cdef uint64_t seed, step        # what noise is a function of, beside
     cdef Py_ssize_t first_row       # the place in the batch
     cdef char *deltas[2]            # (rows, outputs) of the layer at work and the one before
-    cdef char *transposed           # (outputs, inputs) of the layer at work
+    cdef char *scratch              # of products, for each thread
+    cdef Py_ssize_t scratch_size    # elements for one thread
+    cdef int shares                 # the threads there is scratch for
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
     cdef char *gradients            # (parameters,) of a single row, for small networks
     cdef double *row_loss           # (rows,)
@@ -119,7 +129,7 @@ cdef class Workspace:
     cdef list _arrays
 
     def __cinit__(self, Plan plan, Py_ssize_t rows, bint training, bint noisy=False):
-        cdef Py_ssize_t i, largest = 0
+        cdef Py_ssize_t i
         cdef Layer *layer
         self.plan, self.rows, self.training, self._arrays = plan, rows, training, []
         self.noisy = noisy
@@ -133,7 +143,7 @@ cdef class Workspace:
         self.row_loss = <double *>self.take(rows, sizeof(double))
         for i in range(plan.n_layers):
             layer = &plan.layers[i]
-            largest = max(largest, layer.inputs * layer.outputs)
+            self.scratch_size = max(self.scratch_size, plan.scratch(layer, rows, training))
             if training:
                 self.y[i] = self.block(layer.outputs)
                 if layer.reads_input:
@@ -149,13 +159,20 @@ cdef class Workspace:
         if training:
             self.deltas[0] = <char *>self.block(plan.widest).data
             self.deltas[1] = <char *>self.block(plan.widest).data
-            self.transposed = self.take(largest, plan.itemsize)
             self.gradients = self.take(
                 plan.parameters + plan.kernels.vector if plan.small else 0, plan.itemsize)
             self.batch_x = self.block(plan.inputs)
             self.batch_y = self.block(plan.outputs)
             self.batch_labels = <int64_t *>self.take(rows, sizeof(int64_t))
             self.batch_weight = self.take(rows, plan.itemsize)
+        self.share(1)
+
+    cdef int share(self, int threads) except -1:
+        """Have scratch for so many threads."""
+        if threads > self.shares:
+            self.scratch = self.take(threads * self.scratch_size, self.plan.itemsize)
+            self.shares = threads
+        return 0
 
     def __dealloc__(self):
         free(self.z)

@@ -27,7 +27,9 @@ cdef class Session:
         self.data.x.stride, self.data.y.stride = plan.inputs, target_width
         self.kept, self.inference = Workspace(plan, rows, True), Workspace(plan, rows, False)
         self.watch.enabled = False
-        descent.reserve(rows)
+        self.kept.share(threads)
+        self.inference.share(threads)
+        descent.reserve(rows, threads)
         self.table.self = <void *>self
         self.table.inputs, self.table.outputs = plan.inputs, plan.outputs
         self.table.targets, self.table.parameters = self.data.target_width, plan.parameters
@@ -63,10 +65,10 @@ cdef int _outputs(
     source.data, source.stride = <void *>x, plan.inputs
     target.data, target.stride = out, plan.outputs
     if ws.training:
-        _copy_rows(source, NULL, rows, plan.inputs, plan.itemsize, ws.batch_x)
+        _copy_rows(source, NULL, rows, plan.inputs, plan.itemsize, ws.batch_x, threads)
         source = ws.batch_x
     _forward(plan, parameters, source, rows, ws, True, threads, watch)
-    _copy_rows(ws.y[plan.n_layers - 1], NULL, rows, plan.outputs, plan.itemsize, target)
+    _copy_rows(ws.y[plan.n_layers - 1], NULL, rows, plan.outputs, plan.itemsize, target, threads)
     return OK
 
 

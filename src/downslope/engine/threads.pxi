@@ -1,9 +1,15 @@
 # Threads: the part of a task that one thread does.
 
-# Work below this is not worth another thread: waking one costs about a microsecond.
-cdef double FLOPS_PER_THREAD = 1e6
-# Rough cost of one element of an activation or loss, in flops, for the same decision.
+# Work below this is not worth another thread: the start and the end of a task cost about a
+# microsecond, and what one core wrote comes to the other's cache line by line.
+cdef double FLOPS_PER_THREAD = 5e5
+# Rough costs in flops, for the same decision: of an element of an activation, a loss or an update; of
+# a byte that is copied from anywhere in a data set; of a row that is copied or has a loss, besides.
 cdef double FLOPS_PER_ELEMENT = 50
+cdef double FLOPS_PER_BYTE = 5
+cdef double FLOPS_PER_ROW = 1000
+# So many rows of a product fill the pipes.
+cdef Py_ssize_t FULL_TILE = 8
 
 
 cdef inline int _parts(double flops, int threads) noexcept nogil:
@@ -15,6 +21,7 @@ cdef inline int _parts(double flops, int threads) noexcept nogil:
 cdef struct ProductTask:
     const ds_kernels *kernels
     ds_product whole
+    Py_ssize_t scratch_bytes    # of one part
     bint by_columns
 
 
@@ -29,23 +36,67 @@ cdef void _product_part(void *context, int part, int parts) noexcept nogil:
     else:
         product.row_begin = rows * part // parts
         product.row_end = rows * (part + 1) // parts
+    product.scratch = <char *>product.scratch + part * task.scratch_bytes
     task.kernels.product(&product)
 
 
 cdef void _run_product(
-    Plan plan, ds_product *product, bint by_columns, int threads
+    Plan plan, ds_product *product, Workspace ws, int threads
 ) noexcept nogil:
-    """The whole product, cut by rows, or by columns, for as many threads as it is worth."""
+    """The whole product, cut for as many threads as it is worth: by rows or by columns, whichever
+    are more, so that what each thread packs for itself is the smaller part of the work."""
     cdef ProductTask task
+    cdef Py_ssize_t rows = product.row_end, columns = product.col_end, strips
+    cdef Py_ssize_t vector = plan.kernels.vector, lanes = (columns + vector - 1) // vector * vector
     cdef int parts = 1
+    product.scratch = ws.scratch
     product.row_begin, product.col_begin = 0, 0
     if threads > 1:
-        parts = _parts(2.0 * product.row_end * product.col_end * product.depth, threads)
+        parts = _parts(rows * lanes * (
+            2.0 * product.depth + (FLOPS_PER_ELEMENT if product.finish != NULL else 0)), threads)
     if parts == 1:
         plan.kernels.product(product)
         return
-    task.kernels, task.whole, task.by_columns = plan.kernels, product[0], by_columns
+    strips = (columns + plan.kernels.strip - 1) // plan.kernels.strip
+    task.by_columns = rows < parts * FULL_TILE or (columns >= rows and strips >= 4 * parts)
+    task.kernels, task.whole = plan.kernels, product[0]
+    task.scratch_bytes = ws.scratch_size * plan.itemsize
     parallel(_product_part, &task, parts)
+
+
+cdef struct GatherTask:
+    ds_gather gather
+    Py_ssize_t rows, target_stride      # bytes
+    char *target
+
+
+cdef void _gather_part(void *context, int part, int parts) noexcept nogil:
+    cdef const GatherTask *task = <const GatherTask *>context
+    cdef ds_gather gather = task.gather
+    cdef Py_ssize_t first = task.rows * part // parts, end = task.rows * (part + 1) // parts
+    if gather.order != NULL:
+        gather.order += first
+    else:
+        gather.source = <const char *>gather.source + first * gather.source_stride
+    gather_rows(&gather, end - first, task.target + first * task.target_stride, task.target_stride)
+
+
+cdef void _copy_rows(
+    ds_rows source, const int64_t *order, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t itemsize,
+    ds_rows target, int threads,
+) noexcept nogil:
+    """Rows order[0], order[1], ... of the source (order NULL: in sequence), one below the other."""
+    cdef GatherTask task
+    cdef int parts = 1
+    task.gather.source, task.gather.order = source.data, order
+    task.gather.source_stride, task.gather.row_bytes = source.stride * itemsize, width * itemsize
+    task.rows, task.target, task.target_stride = rows, <char *>target.data, target.stride * itemsize
+    if threads > 1:
+        parts = _parts(rows * (FLOPS_PER_ROW + FLOPS_PER_BYTE * width * itemsize), threads)
+    if parts == 1:
+        gather_rows(&task.gather, rows, task.target, task.target_stride)
+    else:
+        parallel(_gather_part, &task, parts)
 
 
 # Work on the rows of a layer's activations: an activation, a derivative, a loss.
@@ -95,7 +146,8 @@ cdef void _loss_part(void *context, int part, int parts) noexcept nogil:
 cdef void _run_rows(ds_task_fn part, RowsTask *task, int threads) noexcept nogil:
     cdef int parts = 1
     if threads > 1:
-        parts = _parts(FLOPS_PER_ELEMENT * task.rows * task.layer.outputs, threads)
+        parts = _parts(
+            task.rows * (FLOPS_PER_ROW + FLOPS_PER_ELEMENT * task.layer.outputs), threads)
     if parts == 1:
         part(task, 0, 1)
     else:
