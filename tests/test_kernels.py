@@ -909,7 +909,7 @@ def test_product_is_one_chain_of_fused_multiply_adds(rng, isa):
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("start", [None, "row", "block"])
-@pytest.mark.parametrize("rows, depth, cols", [(203, 1031, 1037), (1100, 300, 70)])
+@pytest.mark.parametrize(("rows", "depth", "cols"), [(203, 1031, 1037), (1100, 300, 70)])
 def test_large_product_is_exact_on_integers(
     rng, isa, dtype, rows, depth, cols, start, transpose_a, transpose_b
 ):

@@ -31,7 +31,8 @@ cdef void _forward_layer(
     cdef ds_rows out = ws.z[l] if activate and ws.z[l].data != NULL else ws.y[l]
     product.row_end, product.col_end, product.depth = rows, layer.outputs, layer.inputs
     product.a, product.a_row, product.a_depth = x.data, x.stride, 1
-    product.b, product.b_depth, product.b_col = _at(parameters, layer.weights, plan), layer.outputs, 1
+    product.b = _at(parameters, layer.weights, plan)
+    product.b_depth, product.b_col = layer.outputs, 1
     product.start, product.start_row = _bias_row(plan, layer, parameters, ws), 0
     product.c, product.c_row = out.data, out.stride
     product.finish, product.context = NULL, NULL
@@ -91,7 +92,8 @@ cdef void _delta(
     cdef Layer *before = &plan.layers[l - 1] if l > 0 else NULL
     product.row_end, product.col_end, product.depth = rows, layer.inputs, layer.outputs
     product.a, product.a_row, product.a_depth = delta.data, delta.stride, 1
-    product.b, product.b_depth, product.b_col = _at(parameters, layer.weights, plan), 1, layer.outputs
+    product.b = _at(parameters, layer.weights, plan)
+    product.b_depth, product.b_col = 1, layer.outputs
     product.start, product.start_row = NULL, 0
     product.c, product.c_row = out.data, out.stride
     product.finish, product.context = NULL, NULL

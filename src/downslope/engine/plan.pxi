@@ -103,7 +103,8 @@ cdef class Workspace:
     """What a pass of at most `rows` rows writes: made once, used by one thread at a time.
 
     An inference workspace holds two activation blocks in turn; a training one keeps every layer's
-    outputs (and net inputs where a derivative reads them), two deltas and the gathered batch; a noisy one, for the steps of a descent, draws dropout masks and noise.
+    outputs (and net inputs where a derivative reads them), two deltas and the gathered batch; a
+    noisy one, for the steps of a descent, draws dropout masks and noise.
     """
 
     cdef readonly Plan plan

@@ -3,8 +3,8 @@
 # Work below this is not worth another thread: the start and the end of a task cost about a
 # microsecond, and what one core wrote comes to the other's cache line by line.
 cdef double FLOPS_PER_THREAD = 5e5
-# Rough costs in flops, for the same decision: of an element of an activation, a loss or an update; of
-# a byte that is copied from anywhere in a data set; of a row that is copied or has a loss, besides.
+# Rough costs in flops, for the same decision: of an element of an activation, a loss or an update;
+# of a byte that is copied from anywhere in a data set; of a row that is copied or has a loss.
 cdef double FLOPS_PER_ELEMENT = 50
 cdef double FLOPS_PER_BYTE = 5
 cdef double FLOPS_PER_ROW = 1000
