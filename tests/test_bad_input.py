@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import downslope as ds
+from odd_arrays import read_only, unaligned
 
 X = np.arange(12.0).reshape(4, 3) / 10
 Y = np.arange(8.0).reshape(4, 2) / 10
@@ -600,16 +601,7 @@ def test_a_learning_rate_that_is_set(rate):
 # ---- Arrays to write to ----
 
 
-def read_only():
-    out = np.empty((4, 2), np.float32)
-    out.flags.writeable = False
-    return out
-
-
-def unaligned():
-    return np.empty(4 * 2 * 4 + 1, np.uint8)[1:].view(np.float32).reshape(4, 2)
-
-
+OUT_ARRAY = np.empty((4, 2), np.float32)
 OUT = {
     "shape": (
         np.empty((4, 3), "f4"),
@@ -621,10 +613,10 @@ OUT = {
     "big-endian": (np.empty((4, 2), ">f4"), ValueError, "and >f4"),
     "a list": ([[0.0] * 2] * 4, TypeError, "NumPy array; got list"),
     "a frame": (pd.DataFrame(Y), TypeError, "NumPy array; got DataFrame"),
-    "read-only": (read_only(), ValueError, "out is read-only"),
+    "read-only": (read_only(OUT_ARRAY), ValueError, "out is read-only"),
     "columns": (np.empty((2, 4), "f4").T, ValueError, "C-contiguous"),
     "every second row": (np.empty((8, 2), "f4")[::2], ValueError, "C-contiguous"),
-    "unaligned": (unaligned(), ValueError, "C-contiguous"),
+    "unaligned": (unaligned(OUT_ARRAY), ValueError, "C-contiguous"),
 }
 
 

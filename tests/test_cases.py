@@ -41,9 +41,9 @@ def test_phases_train_as_steps_do():
     order = np.arange(len(x))[::-1].copy()
     timed, usual = case.trainer(), case.trainer()
     data = timed.network.dataset(x, y, timed.loss, None)
-    timed._descent.keep_gradients(timed.network.gradients)
-    loss = timed._losses[data.has_labels]
-    times = timed._descent.time_phases(data, loss, order, case.batch, 1, 3)
+    timed._stepper.descent.keep_gradients(timed.network.gradients)
+    loss = timed._stepper.losses[data.has_labels]
+    times = timed._stepper.descent.time_phases(data, loss, order, case.batch, 1, 3)
     for _ in range(3):
         usual.step(x[order], y[order])
     assert tuple(times) == _engine.PHASES

@@ -99,11 +99,6 @@ def outcome(trainer):
     return numbers, b"".join(array.tobytes() for array in arrays)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "run.safetensors"
-
-
 # ---- Resumed is uninterrupted ----
 
 

@@ -299,18 +299,19 @@ def met(x, y, **options):
     """The rows of each batch of a run, by the first of their inputs."""
     seen = []
 
-    class Spy(ds.Trainer):
-        def _train(self, data, order, batch_size, threads, batch=0, *rest):
-            first = batch * batch_size
-            rows = np.arange(data.rows) if order is None else order.copy()
-            seen.append(rows[first : first + batch_size])
-            return super()._train(data, order, batch_size, threads, batch, *rest)
+    def spy(data, order, batch_size, threads, batch=0, *rest):
+        first = batch * batch_size
+        rows = np.arange(data.rows) if order is None else order.copy()
+        seen.append(rows[first : first + batch_size])
+        return train(data, order, batch_size, threads, batch, *rest)
 
     class Watch(ds.Callback):
         def on_batch_end(self, trainer, batch, logs):
             pass
 
-    trainer = Spy(make_net(), "cross_entropy", ds.SGD(0.1))
+    trainer = ds.Trainer(make_net(), "cross_entropy", ds.SGD(0.1))
+    train = trainer._stepper.train
+    trainer._stepper.train = spy
     trainer.fit(x, y, callbacks=[Watch()], **options)
     return seen
 

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import downslope as ds
+from odd_arrays import read_only
 
 SHAPE = {"widths": [3, 5, 2], "activation": "tanh", "output": "softmax"}
 SIZE = 3 * 5 + 5 + 5 * 2 + 2
@@ -88,12 +89,6 @@ def test_copies_have_memory_of_their_own():
     assert (memory == 1).all()
 
 
-def read_only():
-    memory = np.ones(SIZE)
-    memory.flags.writeable = False
-    return memory
-
-
 @pytest.mark.parametrize(
     ("memory", "error", "message"),
     [
@@ -102,7 +97,7 @@ def read_only():
         (np.ones(SIZE).astype(">f8"), ValueError, "byte order"),
         (np.ones(2 * SIZE)[::2], ValueError, "contiguous"),
         (np.zeros(8 * SIZE + 1, np.int8)[1:].view(np.float64), ValueError, "aligned"),
-        (read_only(), ValueError, "read-only"),
+        (read_only(np.ones(SIZE)), ValueError, "read-only"),
         ([1.0] * SIZE, TypeError, "buffer protocol or DLPack"),
     ],
 )

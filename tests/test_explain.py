@@ -19,18 +19,6 @@ X, TARGET = [0.95, 0.06], [0.05, 0.82]
 
 
 @pytest.fixture
-def article():
-    """The worked example of tests/test_worked_example.py."""
-    hidden = ds.Dense(
-        2, "sigmoid", weights=[[0.10, 0.03], [0.15, 0.08]], bias=0.05, shared_bias=True
-    )
-    output = ds.Dense(
-        2, "sigmoid", weights=[[0.18, 0.11], [0.06, 0.26]], bias=0.42, shared_bias=True
-    )
-    return ds.Network(2, [hidden, output], dtype="float64")
-
-
-@pytest.fixture
 def explained(article):
     return ds.explain(
         article, X, TARGET, loss="half_squared_error", optimizer=ds.SGD(0.01), digits=17

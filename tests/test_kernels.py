@@ -34,11 +34,6 @@ def isa(request):
     return request.param
 
 
-@pytest.fixture(params=FLOATS)
-def dtype(request):
-    return request.param
-
-
 # ---- Fenced memory ----
 
 _mprotect = ctypes.CDLL(None, use_errno=True).mprotect

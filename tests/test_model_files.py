@@ -45,17 +45,6 @@ def assert_same_network(actual, expected):
     assert actual.predict(x).tobytes() == expected.predict(x).tobytes()
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.safetensors"
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory):
-    """One file for all the examples of a property."""
-    return tmp_path_factory.mktemp("scratch") / "net.safetensors"
-
-
 # ---- Round trips ----
 
 
@@ -223,7 +212,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_file_that_is_not_there(path):
-    with pytest.raises(FileNotFoundError, match=r"net\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         ds.load(path)
 
 

@@ -18,6 +18,7 @@ import downslope as ds
 import numpy_reference as reference
 from downslope import _kernels, _plan
 from downslope._validate import as_rows
+from odd_arrays import read_only, unaligned
 
 DTYPES = ["float32", "float64"]
 
@@ -161,14 +162,16 @@ INITIALIZERS = {
 
 @pytest.mark.parametrize("initializer", INITIALIZERS, ids=str)
 def test_distribution_of_initial_weights(initializer):
-    """60,000 draws: the mean within 5 standard errors, the spread within 2 %."""
+    """60,000 draws: mean and variance within five standard errors."""
     distribution, deviation = INITIALIZERS[initializer]
     weights = ds.Network([200, 300], weights=initializer, dtype="float64", seed=0).layers[0].weights
+    # var(x^2) is 2 sigma^4 for a normal distribution and 0.8 sigma^4 for a uniform one
+    kurtosis = 2 if distribution == NORMAL else 0.8
     assert abs(weights.mean()) < 5 * deviation / math.sqrt(weights.size)
-    assert weights.std() == pytest.approx(deviation, rel=0.02)
+    assert abs(weights.var() / deviation**2 - 1) < 5 * math.sqrt(kurtosis / weights.size)
     largest = np.abs(weights).max() / deviation
     if distribution == UNIFORM:
-        assert 1.72 < largest <= math.sqrt(3)
+        assert 0.999 * math.sqrt(3) < largest <= math.sqrt(3)
     else:
         assert 3.5 < largest < 6
 
@@ -289,15 +292,6 @@ def test_writes_are_seen_at_once_both_ways():
     assert network.predict(x) == [[253.0]]
 
 
-def test_assigning_to_parameters_writes_into_them():
-    network = ds.Network([2, 1], seed=0)
-    before = network.parameters
-    network.parameters = [1, 2, 3]
-    assert network.parameters is before
-    np.testing.assert_array_equal(network.layers[0].weights, [[1], [2]])
-    assert network.layers[0].bias == [3]
-
-
 def test_views_can_not_be_replaced():
     network = ds.Network([2, 1])
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -312,6 +306,8 @@ def test_assigning_writes_in_place(name):
     network.gradients *= 2
     assert getattr(network, name) is array
     assert array.tolist() == ([2, 4, 6] if name == "gradients" else [1, 2, 3])
+    if name == "parameters":
+        assert network.layers[0].weights.tolist() == [[1], [2]]
     with pytest.raises(ValueError, match="broadcast"):
         setattr(network, name, np.zeros(4))
 
@@ -490,19 +486,6 @@ def backwards(x):
 
 def mirrored(x):
     return x[:, ::-1].copy()[:, ::-1]
-
-
-def read_only(x):
-    x = x.copy()
-    x.flags.writeable = False
-    return x
-
-
-def unaligned(x):
-    raw = np.empty(x.nbytes + 1, np.uint8)
-    view = raw[1:].view(x.dtype).reshape(x.shape)
-    view[:] = x
-    return view
 
 
 def big_endian(x):

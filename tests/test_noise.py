@@ -16,11 +16,6 @@ ISAS = _kernels.available_isas()
 SEED, STREAM = 0x0123456789ABCDEF, (4 << 48) + 12345
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
 # ---- The draws ----
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import downslope as ds
 import numpy_reference as reference
+from downslope.optimizers import OPTIMIZERS as NAMES
 
 OPTIMIZERS = {
     "sgd": ds.SGD(0.05),
@@ -36,11 +37,6 @@ LAYERS = [
     ds.Dense(7, "relu", max_norm=0.8),
     ds.Dense(3, l2=0.1, shared_bias=True),
 ]
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    return request.param
 
 
 def make_data(rng, rows=40, inputs=5, outputs=3):
@@ -168,7 +164,7 @@ def test_penalties_in_loss_and_gradient(rng, per_row):
     share = 1 / 40 if per_row else 1
     penalty = share * (0.3 * np.abs(weights).sum() + 0.2 * (weights**2).sum())
     trainer = ds.Trainer(network)
-    trainer._descent.penalties_per_row = per_row
+    trainer._stepper.descent.penalties_per_row = per_row
     loss = trainer.compute_gradients(x, y)
     assert loss == pytest.approx(network.evaluate(x, y) + penalty, rel=1e-12)
     expected = d_weights + share * (0.3 * np.sign(weights) + 0.4 * weights)
@@ -450,13 +446,30 @@ def test_layers_options_are_saved(tmp_path):
     assert [repr(layer) for layer in again._dense] == [repr(layer) for layer in network._dense]
 
 
+# What the names stand for, with the defaults that the docstrings promise.
+NAMED = {
+    "sgd": ds.SGD(0.01),
+    "adam": ds.Adam(0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8),
+    "adamw": ds.AdamW(0.001, weight_decay=0.01),
+    "nadam": ds.NAdam(0.002, momentum_decay=0.004),
+    "radam": ds.RAdam(0.001),
+    "adagrad": ds.Adagrad(0.01, initial_accumulator_value=0.0, epsilon=1e-10),
+    "rmsprop": ds.RMSProp(0.01, rho=0.99, momentum=0.0, epsilon=1e-8),
+    "adadelta": ds.Adadelta(1.0, rho=0.9, epsilon=1e-6),
+    "lion": ds.Lion(0.0001, beta_1=0.9, beta_2=0.99),
+    "rprop": ds.Rprop(0.01, eta_minus=0.5, eta_plus=1.2, min_step=1e-6, max_step=50.0),
+}
+
+
 def test_an_optimizer_by_its_name(rng):
+    assert set(NAMED) == set(NAMES)
     x, y = make_data(rng)
-    for name in ("adamw", "nadam", "radam", "adagrad", "rmsprop", "adadelta", "lion", "rprop"):
-        network = make_network()
-        before = network.parameters.copy()
-        network.fit(x, y, optimizer=name)
-        assert (network.parameters != before).any()
+    for name, optimizer in NAMED.items():
+        trainer, by_object = ds.Trainer(make_network(), optimizer=name), make_network()
+        assert trainer.optimizer == optimizer
+        trainer.fit(x, y)
+        by_object.fit(x, y, optimizer=optimizer)
+        np.testing.assert_array_equal(trainer.network.parameters, by_object.parameters)
 
 
 BAD = {

@@ -222,11 +222,6 @@ def case(request):
     return CASES[request.param]
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
 def test_every_loss_has_a_case():
     assert {name.partition(",")[0] for name in LOSS_CASES} == set(LOSSES)
 

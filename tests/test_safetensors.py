@@ -48,17 +48,6 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory):
-    """One file for all the examples of a property."""
-    return tmp_path_factory.mktemp("scratch") / "model.safetensors"
-
-
 # ---- Round trips ----
 
 

@@ -162,18 +162,7 @@ def test_the_learning_rate_can_be_set(rng):
     np.testing.assert_array_equal(changed.network.parameters, before)
 
 
-@pytest.mark.parametrize(
-    ("name", "optimizer"), [("sgd", ds.SGD(learning_rate=0.01)), ("adam", ds.Adam(0.001))]
-)
-def test_an_optimizer_by_its_name(rng, name, optimizer):
-    x, t = make_data(rng, 10)
-    by_name, by_object = make_network(), make_network()
-    by_name.fit(x, t, optimizer=name)
-    by_object.fit(x, t, optimizer=optimizer)
-    assert_same_parameters(by_name, by_object)
-
-
-def test_optimizers_are_values():
+def test_optimizers_are_compared_by_value_and_never_change():
     assert repr(ds.SGD(0.1)) == "SGD(learning_rate=0.1, momentum=0.0, nesterov=False)"
     assert ds.Adam(0.01, beta_1=0.8, beta_2=0.9, epsilon=1e-4) == ds.Adam(
         learning_rate=0.01, beta_1=0.8, beta_2=0.9, epsilon=1e-4
@@ -378,6 +367,18 @@ def test_weights_follow_their_rows_through_the_shuffle():
     weight = (np.arange(30) % 3 == 0).astype(float)
     counts = count_rows(trainer, epochs=3, sample_weight=weight)
     np.testing.assert_array_equal(counts, 3 * weight)
+
+
+@pytest.mark.parametrize("method", ["step", "partial_fit"])
+def test_weights_of_single_steps(rng, method):
+    """One batch: the gradients with these weights, and an update."""
+    x, t = make_data(rng, 10)
+    weight = rng.random(10)
+    whole, parts = (ds.Trainer(make_network(), optimizer="adam") for _ in "ab")
+    getattr(whole, method)(x, t, sample_weight=weight)
+    parts.compute_gradients(x, t, sample_weight=weight)
+    parts.update()
+    assert_same_parameters(whole.network, parts.network)
 
 
 def test_weights_and_the_losses_of_a_run(rng):

@@ -67,11 +67,6 @@ CASES = {
 ROWS = 45
 
 
-@pytest.fixture(params=TOLERANCES)
-def dtype(request):
-    return request.param
-
-
 @pytest.fixture(params=CASES)
 def case(request):
     return CASES[request.param]

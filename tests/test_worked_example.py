@@ -37,11 +37,6 @@ LOSS = "half_squared_error"
 TOLERANCES = {"float64": 1e-13, "float32": 1e-6}
 
 
-@pytest.fixture(params=TOLERANCES)
-def dtype(request):
-    return request.param
-
-
 @pytest.fixture
 def network(dtype):
     hidden = ds.Dense(2, "sigmoid", weights=[[W1, W3], [W2, W4]], bias=B1, shared_bias=True)

@@ -6,9 +6,9 @@
  *
  * Data layout.  Every matrix is row-major: element (i, j) of a block stands at data[i * stride + j].
  * Weights are (inputs, outputs), activations and deltas (batch, units).  Sizes and strides count
- * elements, never bytes.  Kernels take void pointers to `real`: float in the tables of 32 bits,
- * double in those of 64; no alignment is asked for, and no byte past a row's last column is
- * read or written.
+ * elements, never bytes, but where it is said (ds_gather).  Kernels take void pointers to `real`:
+ * float in the tables of 32 bits, double in those of 64.  Unless an argument says otherwise, no
+ * alignment is asked for, and no byte past a row's last column is read or written.
  *
  * Numeric contract (docs/design.md, section "Numerics").  A kernel's result is a function of its
  * arguments alone, the same to the bit for every instruction set: each sum over `depth` or over

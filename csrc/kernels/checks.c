@@ -1,4 +1,7 @@
-/* checks.c: looking for NaN and infinity in what comes in. */
+/* checks.c: looking for NaN and infinity in what comes in.
+ *
+ * Blocks (rows, cols) with any row stride; one without gaps is looked at as one long row first.
+ * Comparisons alone: the answer is the same everywhere. */
 #include "kernels.h"
 
 static int all_finite(const real *x, ptrdiff_t n) {

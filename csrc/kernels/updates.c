@@ -94,7 +94,7 @@ DS_INLINE int update_block(const int states, step_fn step, ptrdiff_t rows, ptrdi
   return overflow;
 }
 
-/* The exported pair of an optimiser is ds_prepare_<name> and ds_update_<name>. */
+/* The exported pair of an optimiser is DS_NAME(prepare_<name>) and DS_NAME(update_<name>). */
 #define UPDATE(name, states, step)                                                               \
   int DS_NAME(update_##name)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, void *parameters, \
                              void *const *state, ptrdiff_t stride, const void *coefficients) {   \

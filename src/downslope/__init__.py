@@ -38,7 +38,8 @@ from downslope.learning_rate import LearningRateSearch, find_learning_rate
 from downslope.losses import Loss
 from downslope.metrics import Metric
 from downslope.minimize import MinimizeResult, minimize, random_search
-from downslope.network import Network, load
+from downslope.model_files import load
+from downslope.network import Network
 from downslope.optimizers import (
     LBFGS,
     SGD,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from downslope.callbacks import Callback, Checkpoint
+
 if TYPE_CHECKING:
+    from downslope.network import Network
     from downslope.optimizers import LBFGS
 
 # Evaluations of the loss that an iteration may take on average, its line search included.
@@ -24,6 +27,28 @@ def scipy_minimize() -> Callable[..., Any]:
             'optimizer LBFGS needs SciPy: python -m pip install "downslope[scipy]"'
         ) from error
     return minimize
+
+
+def check(network: Network, callbacks: Sequence[Callback], *, in_batches: bool) -> None:
+    """Before a run: SciPy is there, and nothing is asked for that L-BFGS does not do."""
+    scipy_minimize()
+    if in_batches:
+        raise ValueError("LBFGS needs all rows at once: give X and y, or another optimizer")
+    if network.is_noisy:
+        raise ValueError(
+            "LBFGS needs the same loss at each look: drop the dropout and the input noise, or take "
+            "another optimizer"
+        )
+    for index, layer in enumerate(network._dense):
+        if layer.max_norm is not None or layer.learning_rate != 1:
+            raise ValueError(
+                f"LBFGS heeds neither max_norm nor learning_rate of a layer; layer {index} has "
+                "one: drop it, or take another optimizer"
+            )
+    if any(isinstance(callback, Checkpoint) for callback in callbacks):
+        raise ValueError(
+            "a run of LBFGS can not be resumed: drop the Checkpoint, or take another optimizer"
+        )
 
 
 def run(

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from downslope._engine import Dataset
+
 if TYPE_CHECKING:
     from downslope.network import Network
 
@@ -55,6 +57,10 @@ class Rows:
         """Some rows, copied."""
         weight = self.weight if self.weight is None else self.weight[rows]
         return Rows(self.function, self.x[rows], self.y[rows], weight)
+
+
+#: Rows to train or evaluate on, for a loss by its name or for a function.
+Data = Dataset | Rows
 
 
 def mean_loss(network: Network, data: Rows, threads: int) -> float:

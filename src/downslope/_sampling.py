@@ -13,12 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope import _kernels, _plan
-from downslope._engine import Dataset
-from downslope._own_loss import LossFunction, Rows
-from downslope._validate import as_number
+from downslope._own_loss import Data, LossFunction
+from downslope._validate import as_number, choose
 from downslope.losses import Loss
 
 SAMPLINGS = ("without_replacement", "with_replacement", "weighted", "stratified")
+
+
+def check_sampling(sampling: object, shuffle: bool) -> None:
+    """Refuse an unknown sampling, and an order as the rows lie for one that draws them."""
+    choose("sampling", sampling, SAMPLINGS)
+    if sampling != "without_replacement" and not shuffle:
+        raise ValueError(
+            f"shuffle=False contradicts sampling={sampling!r}, which draws the rows "
+            "at random; drop one of them"
+        )
 
 
 class Order:
@@ -30,7 +39,7 @@ class Order:
         One of SAMPLINGS.
     shuffle : bool
         False: the rows as they lie, whatever the epoch.
-    data : Dataset
+    data : Data
     rows : array (count,) or None
         The rows of the data to choose from; None: all.
 
@@ -41,7 +50,7 @@ class Order:
     """
 
     def __init__(
-        self, sampling: str, shuffle: bool, data: Dataset | Rows, rows: NDArray[np.int64] | None
+        self, sampling: str, shuffle: bool, data: Data, rows: NDArray[np.int64] | None
     ) -> None:
         self._rows, self._sampling = rows, sampling
         self._drawn = np.empty(data.rows if rows is None else len(rows), np.int64)
@@ -101,9 +110,9 @@ def _spread(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.i
 
 
 def with_class_weight(
-    data: Dataset | Rows, class_weight: Any, loss: Loss | LossFunction, outputs: int
-) -> Dataset | Rows:
-    """The data with the weight of each row times that of its class.
+    data: Data, class_weight: Any, loss: Loss | LossFunction, outputs: int
+) -> Data:
+    """The data with the weight of each row times that of its class; as they are for None.
 
     Dense targets weigh as their shares of the classes: ``targets @ weights``.
 
@@ -112,6 +121,8 @@ def with_class_weight(
     TypeError, ValueError
         If the weights are not as they should be, or the loss knows no classes.
     """
+    if class_weight is None:
+        return data
     x, y, weight = data.arrays
     shares = _class_shares(y, data.has_labels, loss)
     classes = outputs if shares is None else shares.shape[1]

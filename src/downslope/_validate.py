@@ -124,9 +124,7 @@ def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArr
             hint = f"; for a single row give {name}.reshape(1, -1)"
         elif array.ndim > 2 and math.prod(array.shape[1:]) == columns:
             hint = f"; flatten the rows: {name}.reshape(len({name}), -1)"
-        raise ValueError(
-            f"{name} must have shape (rows, {columns}); got {_shape_text(array.shape)}{hint}"
-        )
+        raise ValueError(f"{name} must have shape (rows, {columns}); got {array.shape}{hint}")
     return as_finite(name, to_layout(array, dtype))
 
 
@@ -141,9 +139,7 @@ def as_row(name: str, values: Any, columns: int) -> NDArray[Any]:
     """A single row of values (columns,), as a matrix (1, columns)."""
     array = as_numeric(name, values)
     if array.shape != (columns,):
-        raise ValueError(
-            f"{name} must be one row, of shape ({columns},); got {_shape_text(array.shape)}"
-        )
+        raise ValueError(f"{name} must be one row, of shape ({columns},); got {array.shape}")
     return array.reshape(1, columns)
 
 
@@ -165,8 +161,7 @@ def as_vector(name: str, values: Any, rows: int, dtype: np.dtype[Any]) -> NDArra
     array = as_numeric(name, values)
     if array.shape != (rows,):
         raise ValueError(
-            f"{name} must have shape ({rows},), one value for each row; "
-            f"got {_shape_text(array.shape)}"
+            f"{name} must have shape ({rows},), one value for each row; got {array.shape}"
         )
     return as_finite(name, to_layout(array.reshape(-1, 1), dtype)).reshape(-1)
 
@@ -211,7 +206,7 @@ def _check_rows(name: str, array: NDArray[Any], rows: int) -> None:
     if array.shape[:1] != (rows,):
         raise ValueError(
             f"X{name.removeprefix('y')} and {name} must have as many rows; "
-            f"got {rows} and {_shape_text(array.shape)}"
+            f"got {rows} and {array.shape}"
         )
 
 
@@ -296,9 +291,7 @@ def as_memory(name: str, memory: Any, shape: tuple[int, ...], dtype: np.dtype[An
     """
     array = _array_over(name, memory)
     if array.shape != shape:
-        raise ValueError(
-            f"{name} must have shape {_shape_text(shape)}; got {_shape_text(array.shape)}"
-        )
+        raise ValueError(f"{name} must have shape {shape}; got {array.shape}")
     if array.dtype != dtype or not array.dtype.isnative:
         raise ValueError(
             f"{name} must be of type {dtype}, in the machine's byte order, because it is used in "
@@ -306,8 +299,8 @@ def as_memory(name: str, memory: Any, shape: tuple[int, ...], dtype: np.dtype[An
         )
     if not _has_layout(np.atleast_2d(array)):
         raise ValueError(
-            f"{name} must be aligned and contiguous along its last axis, because it is used in "
-            f"it lies; got strides {array.strides}"
+            f"{name} must be aligned and contiguous along its last axis, because it is used "
+            f"in place; got strides {array.strides}"
         )
     if not array.flags.writeable:
         raise ValueError(f"{name} is read-only; give memory that can be written to")
@@ -391,7 +384,3 @@ def _as_labels(name: str, labels: NDArray[Any], outputs: int) -> NDArray[np.int6
             f"found {least} .. {greatest}"
         )
     return codes
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return "(" + ", ".join(map(str, shape)) + (",)" if len(shape) == 1 else ")")

@@ -8,16 +8,21 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from downslope._bars import new_bar
 from downslope._validate import as_count, as_number, choose
 from downslope.checkpoints import previous_path
 
 if TYPE_CHECKING:
     from downslope.training import Trainer
+
+# Where Linux tells how many pages of memory the process holds.
+_STATM = Path("/proc/self/statm")
 
 
 class Callback:
@@ -324,9 +329,8 @@ class Checkpoint(Callback):
         every_seconds: float | None = None,
     ) -> None:
         self.path = Path(os.fsdecode(path))
-        self.every_epochs = (
-            every_epochs if every_epochs is None else as_count("every_epochs", every_epochs)
-        )
+        if every_epochs is not None:
+            every_epochs = as_count("every_epochs", every_epochs)
         if every_seconds is not None:
             every_seconds = as_number("every_seconds", every_seconds, above=0)
         self.every_epochs, self.every_seconds = every_epochs, every_seconds
@@ -439,9 +443,6 @@ class MemoryLimit(Callback):
         return pages * os.sysconf("SC_PAGE_SIZE") > self.megabytes * 1e6
 
 
-_STATM = Path("/proc/self/statm")
-
-
 class JSONLines(Callback):
     """Write a line of JSON after each epoch: its number from 0, losses, metrics and seconds.
 
@@ -540,7 +541,7 @@ class Progress(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         self._begun, self._last = time.monotonic(), -math.inf
         self._first = trainer.epoch
-        self._show = _new_bar(self.style, trainer.epoch, trainer.target_epoch)
+        self._show = new_bar(self.style, trainer.epoch, trainer.target_epoch)
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
         text = "  ".join(f"{name} {value:.5g}" for name, value in logs.items())
@@ -569,77 +570,6 @@ class Progress(Callback):
             self._show = None
 
 
-class _RichBar:
-    """Epochs as a live bar of rich."""
-
-    def __init__(self, console: Any, epoch: int, target: int) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._bar.start()
-        self._task = self._bar.add_task("", total=target, completed=epoch)
-
-    def advance(self, epoch: int, text: str) -> None:
-        self._bar.update(self._task, completed=epoch, description=text)
-
-    def close(self) -> None:
-        self._bar.stop()
-
-
-class _TqdmBar:
-    """Epochs as a bar of tqdm, a widget in notebooks that have them."""
-
-    def __init__(self, epoch: int, target: int) -> None:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=target, initial=epoch, desc="epoch", unit="epoch", file=sys.stderr)
-
-    def advance(self, epoch: int, text: str) -> None:
-        self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update(epoch - self._bar.n)
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-def _new_bar(style: str, epoch: int, target: int) -> _RichBar | _TqdmBar | None:
-    """The bar of a style; None: lines."""
-    if style in ("auto", "rich"):
-        try:
-            from rich.console import Console
-        except ImportError as error:
-            if style == "rich":
-                raise _missing("rich") from error
-        else:
-            console = Console(stderr=True)
-            live = style == "rich" or console.is_terminal or console.is_jupyter
-            return _RichBar(console, epoch, target) if live else None
-    if style == "tqdm" or (style == "auto" and sys.stderr.isatty()):
-        try:
-            return _TqdmBar(epoch, target)
-        except ImportError as error:
-            if style == "tqdm":
-                raise _missing("tqdm") from error
-    return None
-
-
-def _missing(package: str) -> ImportError:
-    return ImportError(f"this progress bar needs {package}: python -m pip install {package}")
-
-
 def _check_monitored(callback: EarlyStopping | ReduceLROnPlateau, trainer: Trainer) -> None:
     """Whether there will be what the callback watches."""
     if callback.monitor.startswith("val_") and not trainer.validates:
@@ -648,3 +578,19 @@ def _check_monitored(callback: EarlyStopping | ReduceLROnPlateau, trainer: Train
             "data: give validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
         )
     choose("monitor", callback.monitor, trainer.monitored)
+
+
+def as_callbacks(callbacks: Any) -> list[Callback]:
+    """The callbacks of a list."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            "callbacks must be a list, such as [downslope.EarlyStopping()]; "
+            f"got {type(callbacks).__name__}"
+        )
+    checked = list(callbacks)
+    for callback in checked:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks must be downslope.Callback objects, not their classes; got {callback!r}"
+            )
+    return checked

@@ -178,7 +178,7 @@ def phases(case: Case, threads: int = 1, seconds: float = 0.5) -> dict[str, floa
     data = network.dataset(x, y, trainer.loss, None)
     assert isinstance(data, _engine.Dataset)
     order = np.random.default_rng(SEED).permutation(len(x))
-    descent = trainer._descent
+    descent, loss = trainer._stepper.descent, trainer._stepper.losses[data.has_labels]
     descent.keep_gradients(network.gradients)
     in_fit = Turn(lambda: trainer.fit(x, y, batch_size=case.batch), case.steps)
     in_fit()
@@ -186,8 +186,7 @@ def phases(case: Case, threads: int = 1, seconds: float = 0.5) -> dict[str, floa
     apart = []
     for first in range(repeats):
         rows = np.roll(order, -first * case.batch)
-        arguments = data, trainer._losses[data.has_labels], rows, case.batch, threads, case.steps
-        apart.append(descent.time_phases(*arguments))
+        apart.append(descent.time_phases(data, loss, rows, case.batch, threads, case.steps))
         in_fit()
     found = {name: median(times[name] for times in apart) for name in apart[0]}
     return {**found, "apart": sum(found.values()), "in fit": median(in_fit.seconds[1:])}

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope.interop.safetensors import read_tensors, write_tensors
-from downslope.network import Network, from_file, to_file
+from downslope.model_files import from_file, to_file
+from downslope.network import Network
 
 #: Of everything that a model file does not have.
 _PREFIX = "trainer."

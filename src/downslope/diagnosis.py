@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downslope import _kernels
+from downslope import _kernels, _plan
 from downslope._scale import LARGEST, sizes
 from downslope.gradients import in_float64
 from downslope.layers import Layer
@@ -116,21 +116,20 @@ def diagnose(
 
 def _layers(network: Network, x: NDArray[np.float64]) -> list[LayerDiagnosis]:
     """The layers on rows of inputs, with the gradients that the network holds."""
-    found, start = [], 0
-    for number, layer in enumerate(network.layers):
+    found = []
+    gradients = _plan.make_views(network.inputs, network._dense, network.gradients)
+    for number, (layer, gradient) in enumerate(zip(network.layers, gradients, strict=True)):
         z = x @ layer.weights
         if layer.bias is not None:
             z += layer.bias
         y, slope = _activate(layer, z)
-        gradient = network.gradients[start : start + layer.weights.size]
-        start += layer.weights.size + (0 if layer.bias is None else layer.bias.size)
         found.append(
             LayerDiagnosis(
                 number,
                 layer.activation.name,
                 float(np.mean((slope == 0).all(axis=0))),
                 _saturated(layer, slope),
-                _size(gradient),
+                _size(gradient.weights),
                 _size(layer.weights),
             )
         )

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _plan, _threads
 from downslope._memory import aligned_zeros
-from downslope._own_loss import Rows
+from downslope._own_loss import Data, Rows
 from downslope._scale import warn_if_unscaled
+from downslope._source import validation_set
 from downslope._validate import as_count, as_rows, as_weights, choose
 from downslope.callbacks import EarlyStopping
 from downslope.history import History
@@ -175,7 +176,8 @@ class Ensemble:
         data = self._data(trainers[0], X, y, sample_weight)
         validation = None
         if validation_data is not None:
-            validation = _by_name(trainers[0]._validation(validation_data))
+            checked = validation_set(self.networks[0], trainers[0].loss, validation_data)
+            validation = _by_name(checked)
         if early_stopping is not None:
             _check_stopping(early_stopping, trainers[0], validation is not None)
         warn_if_unscaled(data[0].arrays[0])
@@ -291,14 +293,14 @@ class _Member:
 
     def train(self, cancelled: NDArray[np.int8]) -> None:
         """All epochs, on the calling thread."""
-        network, descent = self.trainer.network, self.trainer._descent
+        network, descent = self.trainer.network, self.trainer._stepper.descent
         order = np.empty(self.data.rows, np.int64) if self.shuffle else None
         run = _engine.Run(order, cancelled, network.seed, _plan.STREAM_ORDER, self.batch_rows)
         if self.stopping is not None:
             monitors_validation = self.stopping.monitor == "val_loss"
             run.stop_early(monitors_validation, self.stopping.patience, self.stopping.min_delta)
         losses = np.empty((2, self.epochs))
-        by_targets, validation = self.trainer._losses, self.validation
+        by_targets, validation = self.trainer._stepper.losses, self.validation
         best = network.parameters.copy() if self.restores else None
         with network.exclusive:
             if descent.needs_gradients(self.batch_rows):
@@ -359,7 +361,7 @@ def _taken(jobs: Iterator[Any], lock: threading.Lock) -> Iterator[Any]:
         yield job
 
 
-def _by_name(data: _engine.Dataset | Rows) -> _engine.Dataset:
+def _by_name(data: Data) -> _engine.Dataset:
     """Data for a loss by its name."""
     if isinstance(data, Rows):
         raise TypeError("an Ensemble is trained without Python in between: give a loss by name")

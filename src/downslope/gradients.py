@@ -13,7 +13,7 @@ from downslope._own_loss import LossFunction
 from downslope._validate import as_number, as_point
 from downslope.layers import Dense
 from downslope.losses import Loss
-from downslope.network import Network
+from downslope.network import Network, as_network
 from downslope.training import Trainer
 
 
@@ -195,17 +195,16 @@ def check_gradients(
     >>> ds.check_gradients(net, [[0.5, -1.0]], [[1.0]]).passed
     True
     """
-    if not isinstance(network, Network):
-        raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
+    copy = in_float64(as_network(network))
     step = as_number("step", step, above=0.0)
     tolerance = as_number("tolerance", tolerance, above=0.0)
-    copy = in_float64(network)
-    loss_value = Trainer(copy, loss).compute_gradients(X, y, sample_weight=sample_weight)
-    data = copy.dataset(X, y, copy.checked_loss(loss), sample_weight)
+    trainer = Trainer(copy, loss)
+    loss_value = trainer.compute_gradients(X, y, sample_weight=sample_weight)
+    data = copy.dataset(X, y, trainer.loss, sample_weight)
 
     def loss_at(parameters: NDArray[np.float64]) -> float:
         copy.parameters[...] = parameters
-        return copy.mean_loss(data, copy.checked_loss(loss), 1)
+        return copy.mean_loss(data, trainer.loss, 1)
 
     numerical = differences(loss_at, copy.parameters.copy(), step)
     return _compare(copy.gradients.copy(), numerical, loss_value, tolerance)

@@ -59,15 +59,15 @@ class Dense:
         prediction needs no factor.  Which ones, is a function of the network's seed, the number of
         the step, the layer and the place in the batch.  Not for the last layer.
 
-    Notes
-    -----
-    Dropout: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to
-    prevent neural networks from overfitting", JMLR 15 (2014).  The draws are Philox4x32-10's.
-
     Raises
     ------
     TypeError, ValueError
         If a value is of the wrong kind, unknown, not finite or contradicts another.
+
+    Notes
+    -----
+    Dropout: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to
+    prevent neural networks from overfitting", JMLR 15 (2014).  The draws are Philox4x32-10's.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from downslope import _kernels, _plan, _threads
 from downslope._validate import as_count, as_number
 from downslope.losses import Loss
-from downslope.network import Network
+from downslope.network import Network, as_network
 from downslope.optimizers import Optimizer, as_optimizer
 from downslope.training import Trainer
 
@@ -38,7 +38,7 @@ class LearningRateSearch:
     suggestion: float
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the loss over the learning rates; needs matplotlib (extra ``cli``).
+        """Draw the loss over the learning rates; needs matplotlib (extra ``plots``).
 
         Parameters
         ----------
@@ -122,8 +122,7 @@ def find_learning_rate(
     >>> 1e-4 < search.suggestion < 10
     True
     """
-    if not isinstance(network, Network):
-        raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
+    as_network(network)
     lowest = as_number("lowest", lowest, above=0.0)
     highest = as_number("highest", highest, above=lowest)
     steps = as_count("steps", steps, at_least=3)
@@ -168,7 +167,7 @@ def _losses(
         trainer.learning_rate = rate
         rows = order[first : first + batch_size]
         try:
-            total, _ = trainer._train(data, rows, batch_size, threads)
+            total, _ = trainer._stepper.train(data, rows, batch_size, threads)
         except FloatingPointError:
             break
         first += batch_size

@@ -30,6 +30,9 @@ _DIFFERENCE_STEP = 1e-3
 _SUFFICIENT, _HALVINGS = 1e-4, 60
 # A point so many times farther from the start than the start's own size has run away.
 _FARTHEST = 1e10
+# What a descent that diverges is told.
+_OVERFLOW = "a variable would not be finite"
+_ADVICE = "lower the learning rate, or see whether fun has a minimum"
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,10 +261,6 @@ def random_search(
         values=np.array(values),
         learning_rates=np.empty(0),
     )
-
-
-_ADVICE = "lower the learning rate, or see whether fun has a minimum"
-_OVERFLOW = "a variable would not be finite"
 
 
 def _as_start(x0: Any, size: int | None, seed: int | None) -> NDArray[np.float64]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _kernels, _own_loss, _plan, _threads
 from downslope._exclusive import Exclusive
+from downslope._layer_list import as_layers, check_layers, from_widths, refuse_beside_layers
 from downslope._memory import aligned_zeros
-from downslope._own_loss import LossFunction, Rows
+from downslope._own_loss import Data, LossFunction, Rows
 from downslope._validate import (
     LOOK_SIZE,
     as_any_targets,
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
 # Rows that go through the layers together in `predict`.
 _PREDICT_ROWS = 512
-
-# Key of the description of the network in a file's metadata.
-_ARCHITECTURE = "downslope"
 
 
 class Network:
@@ -132,29 +129,20 @@ class Network:
         parameters: Any = None,
         gradients: Any = None,
     ) -> None:
+        options: dict[str, Any] = {
+            "activation": activation,
+            "output": output,
+            "weights": weights,
+            "use_bias": use_bias,
+            "shared_bias": shared_bias,
+            "dropout": dropout,
+        }
         if layers is None:
-            inputs, dense = _from_widths(
-                widths,
-                activation,
-                output,
-                weights,
-                dropout,
-                use_bias=use_bias,
-                shared_bias=shared_bias,
-            )
+            inputs, dense = from_widths(widths, **options)
         else:
-            inputs, dense = as_count("the number of inputs", widths), _checked_layers(layers)
-            _refuse_beside_layers(
-                activation=activation,
-                output=output,
-                weights=weights,
-                use_bias=use_bias,
-                shared_bias=shared_bias,
-                dropout=dropout,
-            )
-        _check_weight_shapes(inputs, dense)
-        if dense[-1].dropout:
-            raise ValueError("dropout of the last layer drops outputs; give it to those before")
+            inputs, dense = as_count("the number of inputs", widths), as_layers(layers)
+            refuse_beside_layers(options, Network.__init__.__kwdefaults__ or {})
+        check_layers(inputs, dense)
         self.input_dropout = as_number("input_dropout", input_dropout, at_least=0.0, below=1.0)
         self.input_noise = as_number("input_noise", input_noise, at_least=0.0)
         self._build(inputs, dense, as_float_type(dtype), as_seed(seed), parameters, gradients)
@@ -550,6 +538,7 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
             If the file can not be written.
         """
         from downslope.interop.safetensors import write_tensors
+        from downslope.model_files import to_file
 
         write_tensors(path, *to_file(self, metadata or {}))
 
@@ -614,7 +603,7 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
         loss: Loss | LossFunction,
         sample_weight: ArrayLike | None,
         suffix: str = "",
-    ) -> _engine.Dataset | Rows:
+    ) -> Data:
         """Checked rows, targets and weights, as the engine takes them; or a function."""
         takes_any = isinstance(loss, Loss) and loss.kind.takes_any
         if takes_any and sample_weight is None and _are_plain(X, y, self.dtype):
@@ -628,9 +617,7 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
         targets = as_targets("y" + suffix, y, len(x), self.outputs, loss, self.dtype)
         return _engine.Dataset(self._engine_plan, x, targets, weight)
 
-    def mean_loss(
-        self, data: _engine.Dataset | Rows, loss: Loss | LossFunction, threads: int
-    ) -> float:
+    def mean_loss(self, data: Data, loss: Loss | LossFunction, threads: int) -> float:
         """The mean loss over the rows of a data set that `dataset` made for this loss."""
         if isinstance(data, Rows):
             return _own_loss.mean_loss(self, data, threads)
@@ -648,16 +635,6 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
         finally:
             self._idle.append(workspace)
         return total / data.rows
-
-    def outputs_of(self, x: NDArray[Any], threads: int) -> NDArray[Any]:
-        """What `predict` gives for inputs that have been checked."""
-        result = np.empty((len(x), self.outputs), self.dtype)
-        workspace = self._take_workspace()
-        try:
-            _engine.predict(self._engine_plan, self._parameters, x, result, workspace, threads)
-        finally:
-            self._idle.append(workspace)
-        return result
 
     # ---- Inside ----
 
@@ -716,206 +693,11 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
         )
 
 
-def load(path: str | os.PathLike[str]) -> Network:
-    """Read a network that `Network.save` wrote, or the one in a checkpoint.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    Network
-        Its `metadata` are those that were saved with it.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or holds no network of this library.
-    OSError
-        If it can not be read.
-
-    Examples
-    --------
-    >>> import downslope as ds, pathlib, tempfile
-    >>> net = ds.Network([2, 3, 1], seed=0)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     net.save(pathlib.Path(folder, "net.safetensors"))
-    ...     again = ds.load(pathlib.Path(folder, "net.safetensors"))
-    >>> bool((again.parameters == net.parameters).all())
-    True
-    """
-    from downslope.checkpoints import network_part
-    from downslope.interop.safetensors import read_tensors
-
-    return from_file(path, *network_part(*read_tensors(path)))
-
-
-def to_file(
-    network: Network, metadata: dict[str, str]
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Tensors and metadata of a network's file."""
-    texts = {**network.metadata, **metadata}
-    if _ARCHITECTURE in texts:
-        raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
-    names = _tensor_shapes(network.inputs, network._dense)
-    return (
-        dict(zip(names, network._views(), strict=True)),
-        {**texts, _ARCHITECTURE: json.dumps(network.architecture())},
-    )
-
-
-def from_file(
-    path: str | os.PathLike[str], tensors: dict[str, NDArray[Any]], metadata: dict[str, str]
-) -> Network:
-    """The network of a file's tensors and metadata."""
-    text = metadata.pop(_ARCHITECTURE, None)
-    if text is None:
-        raise ValueError(
-            f"{os.fspath(path)!r} holds tensors but no downslope network (its metadata lack the "
-            f"key {_ARCHITECTURE!r}); give a file written by Network.save"
-        )
-    try:
-        network = _from_architecture(json.loads(text), tensors)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
-    network.metadata = metadata
+def as_network(network: object) -> Network:
+    """A network as it is, or an error that says what was given instead."""
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
     return network
-
-
-def _from_architecture(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
-    """The network of a file.  Sizes are believed only where there are tensors of that size."""
-    if description["format"] != 1:
-        raise ValueError(
-            f"format {description['format']!r} is newer than this version of downslope reads"
-        )
-    dense = [
-        Dense(
-            layer["units"],
-            Activation(layer["activation"], layer["parameter"]),
-            weights="zeros",
-            use_bias=layer["use_bias"],
-            shared_bias=layer["shared_bias"],
-            **{name: layer.get(name, default) for name, default in TRAINING_OPTIONS.items()},
-        )
-        for layer in description["layers"]
-    ]
-    dtype = as_float_type(description["dtype"])
-    expected = {
-        name: (dtype, shape) for name, shape in _tensor_shapes(description["inputs"], dense).items()
-    }
-    found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-    if found != expected:
-        name = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-        raise ValueError(
-            f"tensor {name!r} should be {_tensor_text(expected.get(name))}, "
-            f"is {_tensor_text(found.get(name))}"
-        )
-    network = Network(
-        description["inputs"],
-        dense,
-        input_dropout=description.get("input_dropout", 0.0),
-        input_noise=description.get("input_noise", 0.0),
-        dtype=dtype,
-        seed=description["seed"],
-    )
-    for name, view in zip(expected, network._views(), strict=True):
-        view[...] = tensors[name]
-    return network
-
-
-def _tensor_shapes(inputs: int, layers: Sequence[Dense]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a file's tensors, in the order of the parameters."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for index, layer in enumerate(layers):
-        shapes[f"layers.{index}.weights"] = (inputs, layer.units)
-        if layer.use_bias:
-            shapes[f"layers.{index}.bias"] = (layer.bias_count,)
-        inputs = layer.units
-    return shapes
-
-
-def _tensor_text(tensor: tuple[np.dtype[Any], tuple[int, ...]] | None) -> str:
-    return "absent" if tensor is None else f"{tensor[0]} {tensor[1]}"
-
-
-def _from_widths(
-    widths: Any, activation: Any, output: Any, weights: Any, dropout: Any, **bias: bool
-) -> tuple[int, list[Dense]]:
-    """Inputs and layers from a list of widths."""
-    if isinstance(widths, int | np.integer):
-        raise TypeError(
-            f"give all widths, as in Network([{widths}, 32, 1]), or layers as the second argument"
-        )
-    if not isinstance(widths, Iterable):
-        raise TypeError(f"widths must be a list of whole numbers; got {widths!r}")
-    sizes = [as_count(f"widths[{i}]", width) for i, width in enumerate(widths)]
-    if len(sizes) < 2:
-        raise ValueError(f"a network needs at least two widths, inputs and outputs; got {sizes}")
-    hidden = len(sizes) - 2
-    activations = _for_each("activation", activation, Activation, "hidden layers", hidden)
-    initial = _for_each("weights", weights, Initializer, "layers", hidden + 1)
-    rates = _for_each("dropout", dropout, float | int, "hidden layers", hidden)
-    return sizes[0], [
-        Dense(units, function, weights=values, dropout=rate, **bias)
-        for units, function, values, rate in zip(
-            sizes[1:], [*activations, output], initial, [*rates, 0.0], strict=True
-        )
-    ]
-
-
-def _for_each(name: str, value: Any, kind: Any, layers: str, count: int) -> list[Any]:
-    """The values of `count` layers: one name or object for all, or a list with one for each."""
-    if isinstance(value, str | kind):
-        return [value] * count
-    if not isinstance(value, Iterable):
-        single = f"a name, a downslope.{kind.__name__}" if isinstance(kind, type) else "a number"
-        raise TypeError(
-            f"{name} must be {single}, or a list with one for each of the {count} {layers}; "
-            f"got {value!r}"
-        )
-    values = list(value)
-    if len(values) != count:
-        raise ValueError(
-            f"{name} must have one entry for each of the {count} {layers}; got {len(values)}"
-        )
-    return values
-
-
-def _checked_layers(layers: Any) -> list[Dense]:
-    if not isinstance(layers, Iterable):
-        raise TypeError(f"layers must be a list of downslope.Dense; got {layers!r}")
-    dense = list(layers)
-    if not dense:
-        raise ValueError("a network needs at least one layer; got none")
-    for index, layer in enumerate(dense):
-        if not isinstance(layer, Dense):
-            raise TypeError(
-                f"layers[{index}] must be a downslope.Dense; got {type(layer).__name__}"
-            )
-    return dense
-
-
-def _refuse_beside_layers(**arguments: Any) -> None:
-    """Each layer says for itself what these arguments say for a list of widths."""
-    for name, value in arguments.items():
-        default = (Network.__init__.__kwdefaults__ or {})[name]
-        if type(value) is not type(default) or value != default:
-            raise ValueError(
-                f"{name} goes with a list of widths; with layers, give it to each Dense"
-            )
-
-
-def _check_weight_shapes(inputs: int, layers: Sequence[Dense]) -> None:
-    for index, layer in enumerate(layers):
-        if not isinstance(layer.weights, Initializer):
-            expected = (inputs, layer.units)
-            if layer.weights.shape != expected:
-                raise ValueError(
-                    f"the weights of layer {index} must have shape {expected}, (inputs, outputs); "
-                    f"got {layer.weights.shape}"
-                )
-        inputs = layer.units
 
 
 def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:

@@ -81,9 +81,7 @@ class Optimizer(ABC):
         return (float(first), *self.constants)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
-        if isinstance(self.learning_rate, Schedule) or callable(self.learning_rate):
-            as_schedule(self.learning_rate)
-        else:
+        if not callable(self.learning_rate):  # as schedules are
             rate = as_number("learning_rate", self.learning_rate, above=0.0)
             object.__setattr__(self, "learning_rate", rate)
         as_number("weight_decay", self.weight_decay, at_least=0.0)
@@ -673,7 +671,7 @@ def as_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
     if isinstance(optimizer, Optimizer | LBFGS):
         return optimizer
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer | LBFGS):
-        raise TypeError(f"give an optimiser, not its class: {optimizer.__name__}()")
+        raise TypeError(f"give an optimizer, not its class: {optimizer.__name__}()")
     if not isinstance(optimizer, str):
         raise TypeError(
             "an optimizer is a name or an object such as downslope.Adam(1e-3); "

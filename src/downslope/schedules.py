@@ -86,10 +86,17 @@ class Schedule(ABC):
             **{k: v.to_dict() if isinstance(v, Schedule) else v for k, v in values.items()},
         }
 
-    def _check(self, *, rate: str = "rate", steps: str = "steps") -> None:
-        """The rate is positive, the number of steps a count."""
-        object.__setattr__(self, rate, as_number(rate, getattr(self, rate), above=0.0))
-        as_count(steps, getattr(self, steps))
+
+@dataclass(frozen=True)
+class _OverSteps(Schedule):
+    """What most of them have: a rate, and the number of steps that it changes over."""
+
+    rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", as_number("rate", self.rate, above=0.0))
+        as_count("steps", self.steps)
 
 
 @dataclass(frozen=True)
@@ -106,15 +113,13 @@ class Constant(Schedule):
 
 
 @dataclass(frozen=True)
-class Step(Schedule):
+class Step(_OverSteps):
     """``rate * factor**floor(step / steps)``: multiplied by `factor` every so many steps."""
 
-    rate: float
-    steps: int
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         as_number("factor", self.factor, above=0.0)
 
     def at(self, steps: _Values) -> _Values:
@@ -122,15 +127,13 @@ class Step(Schedule):
 
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
+class Exponential(_OverSteps):
     """``rate * factor**(step / steps)``."""
 
-    rate: float
-    steps: int
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         as_number("factor", self.factor, above=0.0)
 
     def at(self, steps: _Values) -> _Values:
@@ -138,15 +141,13 @@ class Exponential(Schedule):
 
 
 @dataclass(frozen=True)
-class InverseTime(Schedule):
+class InverseTime(_OverSteps):
     """``rate / (1 + factor * step / steps)`` (Robbins and Monro, 1951)."""
 
-    rate: float
-    steps: int
     factor: float = 1.0
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         as_number("factor", self.factor, at_least=0.0)
 
     def at(self, steps: _Values) -> _Values:
@@ -154,17 +155,15 @@ class InverseTime(Schedule):
 
 
 @dataclass(frozen=True)
-class Polynomial(Schedule):
+class Polynomial(_OverSteps):
     """``end + (rate - end) * (1 - step / steps)**power``, and `end` after `steps`."""
 
-    rate: float
-    steps: int
     _: KW_ONLY
     end: float = 0.0
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         as_number("end", self.end, at_least=0.0)
         as_number("power", self.power, above=0.0)
 
@@ -174,15 +173,13 @@ class Polynomial(Schedule):
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(_OverSteps):
     """``end + (rate - end) * (1 + cos(pi * step / steps)) / 2``, and `end` after `steps`.
 
     With restarts (Loshchilov and Hutter, 2017), a new cycle begins instead: `cycle_factor` times as
     long as the one before, from `rate_factor` times its rate.
     """
 
-    rate: float
-    steps: int
     _: KW_ONLY
     end: float = 0.0
     restarts: bool = False
@@ -190,7 +187,7 @@ class Cosine(Schedule):
     rate_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         as_number("end", self.end, at_least=0.0)
         as_count("cycle_factor", self.cycle_factor)
         as_number("rate_factor", self.rate_factor, above=0.0)
@@ -218,7 +215,7 @@ class Cosine(Schedule):
 
 
 @dataclass(frozen=True)
-class OneCycle(Schedule):
+class OneCycle(_OverSteps):
     """Up to `rate` by a half cosine, from ``rate / start_divisor``; then down by another, to
     ``rate / start_divisor / end_divisor`` at the last of the steps.
 
@@ -226,15 +223,13 @@ class OneCycle(Schedule):
     steps that goes up.
     """
 
-    rate: float
-    steps: int
     _: KW_ONLY
     warmup: float = 0.3
     start_divisor: float = 25.0
     end_divisor: float = 1e4
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         as_number("warmup", self.warmup, above=0.0, below=1.0)
         as_number("start_divisor", self.start_divisor, above=0.0)
         as_number("end_divisor", self.end_divisor, above=0.0)

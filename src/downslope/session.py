@@ -69,17 +69,17 @@ class Session:
         if labels and loss.kind.label_kernel is None:
             raise ValueError(f"loss {loss.name!r} takes no labels; drop labels=True")
         trainer._refuse_lbfgs("a session")
-        if trainer._rule.schedule is not None:
+        if trainer._stepper.rule.schedule is not None:
             raise ValueError(
                 "a session takes steps at one learning rate; give the optimizer a number, and set "
                 "trainer.learning_rate between calls"
             )
         network = trainer.network
-        trainer._descent.keep_gradients(network.gradients)
+        trainer._stepper.descent.keep_gradients(network.gradients)
         self.trainer = trainer
         self.capsule: Any = _engine.Session(
-            trainer._descent,
-            trainer._losses[labels],
+            trainer._stepper.descent,
+            trainer._stepper.losses[labels],
             as_count("rows", rows),
             network.outputs // loss.kind.outputs_per_target,
             labels,

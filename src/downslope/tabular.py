@@ -35,6 +35,8 @@ FloatArray = NDArray[np.float64]
 MAX_CATEGORIES = 50
 # Whole numbers with at most this many different values are taken for classes.
 MAX_INFERRED_CLASSES = 20
+# A message names at most so many values.
+_LISTED = 5
 # The category of missing values; no text of a table is empty.
 MISSING = ""
 
@@ -530,7 +532,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + "s" * (number != 1)
 
 
-def _listed(values: Iterable[Any], *, quote: bool = True, limit: int = 5) -> str:
+def _listed(values: Iterable[Any], *, quote: bool = True) -> str:
     """The first few values, separated by commas."""
     texts = [repr(str(value)) if quote else str(value) for value in values]
-    return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more" * (len(texts) > limit))
+    more = len(texts) - _LISTED
+    return ", ".join(texts[:_LISTED]) + (f" and {more} more" if more > 0 else "")

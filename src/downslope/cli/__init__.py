@@ -19,7 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from downslope.cases import CASES
+
 _DONE, _MISTAKE, _INTERRUPTED = 0, 2, 130
+
+# The names of the networks to time.
+_CASES = "".join(case.name for case in CASES)
 
 # What each command needs of the extra.
 _NEEDS = {
@@ -185,7 +190,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         "--phases", action="store_true", help="show where the time of a step goes instead"
     )
     parser.add_argument(
-        "--cases", type=_cases, default="ABCRDEFGHSO", help="letters of the networks to time"
+        "--cases", type=_cases, default=_CASES, help="letters of the networks to time"
     )
     parser.add_argument("--threads", type=_positive, default=1, help="for downslope and for NumPy")
     parser.add_argument("--seconds", type=_above_zero, default=100, help="for all networks, about")
@@ -221,7 +226,7 @@ def _parse_numbers(text: str) -> list[float]:
 
 
 _cases = _checked(
-    str, lambda names: bool(names) and set(names) <= set("ABCRDEFGHSO"), "letters of ABCRDEFGHSO"
+    str, lambda names: bool(names) and set(names) <= set(_CASES), f"letters of {_CASES}"
 )
 _positive = _checked(int, lambda value: value > 0, "a whole number above zero")
 _natural = _checked(int, lambda value: 0 <= value < 2**64, "a whole number from zero")

@@ -22,6 +22,7 @@ import downslope as ds
 from downslope.baseline import NumpyNetwork
 from downslope.cli.console import console, say, show_rows
 from downslope.digits import Part
+from downslope.metrics import accuracy
 
 # Timed pairs of trainings; medians are reported.
 PAIRS = 5
@@ -78,8 +79,10 @@ class Trained:
     seconds: float
     network: ds.Network | NumpyNetwork
 
-    def accuracy(self, part: Part) -> float:
-        return float(np.mean(self.network.predict(part.images).argmax(axis=1) == part.labels))
+
+def accuracy_on(part: Part, network: ds.Network | NumpyNetwork) -> float:
+    """The share of the images that are recognised."""
+    return accuracy(part.labels, network.predict(part.images))
 
 
 def compare_with_numpy(
@@ -170,8 +173,8 @@ def _report(pairs: list[tuple[Trained, Trained]], test: Part, samples: int) -> N
     rows = []
     for name, trainings in zip(("downslope", "NumPy"), zip(*pairs, strict=True), strict=True):
         seconds = median(training.seconds for training in trainings)
-        accuracy = trainings[-1].accuracy(test)
-        rows.append((name, f"{seconds:.3f} s", f"{samples / seconds:,.0f}", f"{accuracy:.4f}"))
+        share = accuracy_on(test, trainings[-1].network)
+        rows.append((name, f"{seconds:.3f} s", f"{samples / seconds:,.0f}", f"{share:.4f}"))
     show_rows("The same training", ("", "time", "samples per second", "test accuracy"), rows)
     ratios = sorted(numpy.seconds / downslope.seconds for downslope, numpy in pairs)
     say(

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from rich import box
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
@@ -72,8 +71,8 @@ def describe_network(network: ds.Network) -> str:
 
 def describe_epochs(history: ds.History) -> str:
     """How many epochs were run, and which was the best."""
-    best = int(np.argmin(history.val_loss)) + 1
-    return f"{history.epochs}, least validation loss after epoch {best}"
+    assert history.best_epoch is not None
+    return f"{history.epochs}, least validation loss after epoch {history.best_epoch + 1}"
 
 
 @contextmanager

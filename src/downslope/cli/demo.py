@@ -5,11 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 import downslope as ds
-from downslope.cli.comparison import Recipe, compare_with_numpy
+from downslope.cli.comparison import Recipe, accuracy_on, compare_with_numpy
 from downslope.cli.console import (
     TrainingDisplay,
     describe_epochs,
@@ -19,7 +18,7 @@ from downslope.cli.console import (
     say_where,
     show_values,
 )
-from downslope.digits import Digits, Part, split_digits
+from downslope.digits import Digits, split_digits
 from downslope.plots import plot_history
 
 RECIPE = Recipe(widths=(64, 128, 10), activation="relu", optimizer=ds.Adam(0.001), batch_size=32)
@@ -70,7 +69,7 @@ def _train(network: ds.Network, digits: Digits, arguments: Namespace) -> ds.Hist
 def _show_summary(network: ds.Network, digits: Digits, history: ds.History, threads: int) -> None:
     samples = history.epochs * len(digits.training.labels)
     accuracies = {
-        f"{name} accuracy": f"{_accuracy(network, part):.4f}"
+        f"{name} accuracy": f"{accuracy_on(part, network):.4f}"
         for name, part in digits._asdict().items()
     }
     show_values(
@@ -84,10 +83,6 @@ def _show_summary(network: ds.Network, digits: Digits, history: ds.History, thre
             "threads": threads,
         },
     )
-
-
-def _accuracy(network: ds.Network, part: Part) -> float:
-    return float(np.mean(network.predict(part.images).argmax(axis=1) == part.labels))
 
 
 def _save_model(network: ds.Network, path: Path) -> None:

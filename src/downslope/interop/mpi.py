@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope import _engine
-from downslope._own_loss import Rows
+from downslope._own_loss import Data, Rows
 from downslope._validate import choose
 
 if TYPE_CHECKING:
+    from downslope._stepper import Stepper
     from downslope.network import Network
-    from downslope.training import Trainer
 
 ORDERS = ("any", "fixed")
 
@@ -95,8 +95,8 @@ class Ranks:
 
     def train(
         self,
-        trainer: Trainer,
-        data: _engine.Dataset | Rows,
+        stepper: Stepper,
+        data: Data,
         order: NDArray[np.int64] | None,
         batch_size: int,
         threads: int,
@@ -104,23 +104,23 @@ class Ranks:
         total: float,
         seconds: float,
     ) -> tuple[float, int]:
-        """As `Trainer._train`, with the rows of each batch shared out."""
+        """As `Stepper.train`, with the rows of each batch shared out."""
         if isinstance(data, Rows):
             raise TypeError("ranks train with losses by their names; got a function")
         rows = data.rows if order is None else len(order)
-        trainer._descent.keep_gradients(trainer.network.gradients)
-        schedule, rates = trainer._rule.schedule, None
+        stepper.descent.keep_gradients(stepper.network.gradients)
+        schedule, rates = stepper.rule.schedule, None
         if schedule is not None:
-            rates = schedule.rates(trainer.steps, -(-rows // batch_size) - batch)
+            rates = schedule.rates(stepper.descent.steps, -(-rows // batch_size) - batch)
         begun, deadline = batch, time.monotonic() + seconds
         with self.together():
             while batch * batch_size < rows:
                 first = batch * batch_size
                 if rates is not None:
-                    trainer._descent.learning_rate = rates[batch - begun]
+                    stepper.descent.learning_rate = rates[batch - begun]
                 count = min(batch_size, rows - first)
-                total += self._gradients(trainer, data, order, first, count, threads)
-                trainer._check(trainer._descent.update())
+                total += self._gradients(stepper, data, order, first, count, threads)
+                stepper.check(stepper.descent.update())
                 batch += 1
                 if time.monotonic() >= deadline:  # the others wait at the next sum
                     break
@@ -128,7 +128,7 @@ class Ranks:
 
     def _gradients(
         self,
-        trainer: Trainer,
+        stepper: Stepper,
         data: _engine.Dataset,
         order: NDArray[np.int64] | None,
         first: int,
@@ -136,7 +136,7 @@ class Ranks:
         threads: int,
     ) -> float:
         """The gradients of a batch, on every rank; the sum of its rows' losses."""
-        descent, gradients = trainer._descent, trainer.network.gradients
+        descent, gradients = stepper.descent, stepper.network.gradients
         begin = rows * self._rank // self._size
         own = rows * (self._rank + 1) // self._size - begin
         goes_on = self._fixed and self._rank > 0
@@ -144,7 +144,7 @@ class Ranks:
             self._communicator.Recv(gradients, self._rank - 1)
         status, loss = _engine.STATUS_OK, 0.0
         if own > 0:
-            loss_kernel = trainer._losses[data.has_labels]
+            loss_kernel = stepper.losses[data.has_labels]
             status, loss = descent.compute_part(
                 data,
                 loss_kernel,
@@ -164,7 +164,7 @@ class Ranks:
         summary = np.array([loss, status])
         self._communicator.Allreduce(self._in_place, summary)
         if summary[1] != 0:
-            trainer._check(_engine.STATUS_LOSS_NOT_FINITE)
+            stepper.check(_engine.STATUS_LOSS_NOT_FINITE)
         if self._fixed:
             self._communicator.Bcast(gradients, self._size - 1)
         else:

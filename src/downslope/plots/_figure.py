@@ -50,14 +50,14 @@ def new_axes(ax: Axes | None, **options: Any) -> Axes:
     return pyplot().subplots(layout="constrained", **options)[1] if ax is None else ax
 
 
-def new_row(count: int, columns: int | None = None, *, width: float = 3.4, **options: Any) -> Any:
+def new_row(count: int, columns: int | None = None, **options: Any) -> Any:
     """The axes of a new figure with `count` panels, as an array."""
     columns = count if columns is None else min(count, columns)
     rows = -(-count // columns)
     figure, axes = pyplot().subplots(
         rows,
         columns,
-        figsize=(width * columns, 3.2 * rows),
+        figsize=(3.4 * columns, 3.2 * rows),
         layout="constrained",
         squeeze=False,
         **options,

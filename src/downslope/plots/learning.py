@@ -324,6 +324,13 @@ def _draw_boundary(network: Network, x: NDArray[Any], labels: NDArray[np.int64],
         ax.contour(
             *sides, winner.reshape(_GRID, _GRID), levels=levels, colors=BLACK, linewidths=0.8
         )
+    _draw_rows(x, labels, ax)
+    ax.set_xlabel("input 1")
+    ax.set_ylabel("input 2")
+    ax.legend(loc="upper right", framealpha=0.9)
+
+
+def _draw_rows(x: NDArray[Any], labels: NDArray[np.int64], ax: Axes) -> None:
     for k in np.unique(labels):
         colour, _, marker = SERIES[k % len(SERIES)]
         ax.scatter(
@@ -336,6 +343,3 @@ def _draw_boundary(network: Network, x: NDArray[Any], labels: NDArray[np.int64],
             linewidths=0.5,
             label=f"class {k}",
         )
-    ax.set_xlabel("input 1")
-    ax.set_ylabel("input 2")
-    ax.legend(loc="upper right", framealpha=0.9)

@@ -253,8 +253,8 @@ class BaseMLP(BaseEstimator, ABC):
             optimizer, steps, learning_rate, values = optimizer_state
             trainer = self._make_trainer(optimizer)
             if trainer.state.shape == values.shape:
-                trainer._descent.steps = steps
-                trainer._descent.learning_rate = learning_rate
+                trainer._stepper.descent.steps = steps
+                trainer._stepper.descent.learning_rate = learning_rate
                 trainer.state[...] = values
                 self._trainer = trainer
 
@@ -482,8 +482,8 @@ class BaseMLP(BaseEstimator, ABC):
             )
         if self.early_stopping:
             self.network_.parameters = self._best_parameters
-        elif trainer._descent.average is not None and not incremental:
-            self.network_.parameters = trainer._descent.average
+        elif trainer._stepper.descent.average is not None and not incremental:
+            self.network_.parameters = trainer._stepper.descent.average
 
     def _batch_size(self, rows: int) -> int:
         """Rows of a step, with those whose gradients an optimiser of downslope's accumulates."""

@@ -124,7 +124,7 @@ class Epochs:
         if self._data is not None:
             threads = _threads.resolve(self.trainer.threads)
             with self.trainer.network.exclusive:
-                total, _ = self.trainer._train(self._data, order, self.batch_size, threads)
+                total, _ = self.trainer._stepper.train(self._data, order, self.batch_size, threads)
             return total / len(order) + self.objective.mean_offset(self.rows.targets[order])
         total = 0.0
         for first in range(0, len(order), self.batch_size):
@@ -141,7 +141,7 @@ def make_trainer(
 ) -> Trainer:
     """A trainer whose penalties are divided by the rows of a batch."""
     trainer = Trainer(network, objective.loss, optimizer, threads=threads)
-    trainer._descent.penalties_per_row = True
+    trainer._stepper.descent.penalties_per_row = True
     return trainer
 
 
