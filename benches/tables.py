@@ -152,6 +152,11 @@ _TABLES = {
             ratio_text(pairs_of(record)),
         ),
     ),
+    "embedding": (
+        "Inside a larger program",
+        ("what", "time"),
+        lambda record: (record["what"], time_text(record["seconds"])),
+    ),
     "feature": (
         "What a feature costs",
         ("feature", "", "without", "with", "ratio"),

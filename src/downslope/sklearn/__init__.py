@@ -15,5 +15,6 @@ except ImportError as error:
 
 from downslope.sklearn._convert import from_sklearn, to_sklearn
 from downslope.sklearn._estimators import MLPClassifier, MLPRegressor
+from downslope.sklearn._search import EnsembleSearchCV
 
-__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn", "to_sklearn"]
+__all__ = ["EnsembleSearchCV", "MLPClassifier", "MLPRegressor", "from_sklearn", "to_sklearn"]

@@ -270,13 +270,24 @@ class BaseMLP(BaseEstimator, ABC):
     ) -> Any:
         self._check_parameters(validation, incremental)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        rows = self._prepare(X, y, sample_weight, first=first, incremental=incremental)
+        rows = self._learn_data(X, y, sample_weight, first=first, incremental=incremental)
+        self._prepare(rows, first=first)
+        self._train(rows, X, validation, incremental)
+        return self
+
+    def _train(
+        self,
+        rows: Rows,
+        X: Any,
+        validation: tuple[Any, Any, Any] | None = None,
+        incremental: bool = False,
+    ) -> None:
+        """Train on checked rows, which came from X."""
         if self.solver == "lbfgs":
             self._fit_lbfgs(rows)
         else:
             raw = None if self.scoring in (None, "loss") else X
             self._fit_stochastic(rows, raw, validation, incremental)
-        return self
 
     def initialize(self, X: Any, y: Any) -> Any:
         """Draw the first weights for data like these, without training.
@@ -299,34 +310,39 @@ class BaseMLP(BaseEstimator, ABC):
             If a parameter, X or y is not as it should be.
         """
         self._check_parameters(None, False)
-        self._prepare(X, y, None, first=True, incremental=False)
+        self._prepare(self._learn_data(X, y, None, first=True, incremental=False), first=True)
         return self
 
-    def _prepare(
+    def _learn_data(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, incremental: bool
     ) -> Rows:
-        """Checked rows, and weights to start from."""
-        sizes = self._hidden_sizes()
+        """Checked rows; what the data say of inputs, outputs and classes goes into attributes."""
         X, y = self._validate_input(X, y, first=first, incremental=incremental)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         weight = self._class_weighted(y, sample_weight, incremental)
         if weight is not None and not np.any(weight):
             raise ValueError("sample_weight must not be zero for all rows")
+        return Rows(as_sliceable(X), self._encode(y, self._float_type(X)), y, weight)
+
+    def _float_type(self, X: Any) -> np.dtype[Any]:
+        """Of the network for these rows."""
         # L-BFGS needs float64: its line search compares losses that differ by little
-        dtype = np.dtype(np.float64) if self.solver == "lbfgs" else X.dtype
-        rows = Rows(as_sliceable(X), self._encode(y, dtype), y, weight)
+        return np.dtype(np.float64) if self.solver == "lbfgs" else X.dtype
+
+    def _prepare(self, rows: Rows, *, first: bool) -> None:
+        """Weights to start from."""
+        sizes = self._hidden_sizes()
         self._random_state = check_random_state(self.random_state)
         if first:
-            self._initialize([X.shape[1], *sizes, self.n_outputs_], dtype)
-            return rows
+            self._initialize([rows.x.shape[1], *sizes, self.n_outputs_], self._float_type(rows.x))
+            return
         if [layer.outputs for layer in self.network_.layers] != [*sizes, self.n_outputs_]:
             raise ValueError(
                 f"the network has layers of {[c.shape[1] for c in self.coefs_]} units, and "
                 f"hidden_layer_sizes={sizes} with {self.n_outputs_} outputs asks for others; "
                 "fit with warm_start=False to begin anew"
             )
-        return rows
 
     def _check_parameters(self, validation: Any, incremental: bool) -> None:
         self._validate_params()
