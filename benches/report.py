@@ -28,7 +28,10 @@ TITLE = "downslope beside its peers"
 BEGIN, END = "<!-- quoted by benches.report -->", "<!-- end of the quotation -->"
 # What is run on how many threads.
 SELECTED = {
-    1: ["epoch", "step", "inference", "sweep", "accuracy", "process", "feature", "phases"],
+    1: [
+        *("epoch", "step", "inference", "sweep", "accuracy", "process", "feature", "phases"),
+        "estimators",
+    ],
     2: ["test_epoch"],
 }
 

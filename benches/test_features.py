@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import downslope as ds
 from benches import THREADS
-from downslope.cases import CASES, Case
+from downslope.cases import CASES, SEED, Case
 from downslope.timing import Turn
 
 if TYPE_CHECKING:
@@ -19,9 +20,31 @@ if TYPE_CHECKING:
 COSTED = [case for case in CASES if case.name in "CE"]
 
 
+@dataclass(frozen=True)
+class Feature:
+    """What is given besides: to the network, each layer, each hidden layer, the optimiser; and to
+    fit, which may depend on the case."""
+
+    network: dict[str, Any] = field(default_factory=dict)
+    layers: dict[str, Any] = field(default_factory=dict)
+    hidden: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    fit: Callable[[Case], dict[str, Any]] = lambda case: {}
+
+    def turn(self, case: Case) -> Turn:
+        """Epochs of the case with it."""
+        *hidden, outputs = case.widths[1:]
+        layers = [ds.Dense(n, case.activation, **self.layers, **self.hidden) for n in hidden]
+        layers.append(ds.Dense(outputs, case.output, **self.layers))
+        network = ds.Network(case.widths[0], layers, dtype=case.dtype, seed=SEED, **self.network)
+        trainer = ds.Trainer(network, "mse", replace(case.optimizer, **self.optimizer), threads=1)
+        x, y = case.data()
+        options = self.fit(case)
+        return Turn(lambda: trainer.fit(x, y, batch_size=case.batch, **options), case.steps)
+
+
 def sample_weight(case: Case) -> dict[str, Any]:
-    rows = case.batch * case.steps
-    return {"sample_weight": np.ones(rows, case.dtype)}
+    return {"sample_weight": np.ones(case.batch * case.steps, case.dtype)}
 
 
 def validation(case: Case) -> dict[str, Any]:
@@ -34,9 +57,22 @@ def early_stopping(case: Case) -> dict[str, Any]:
 
 
 FEATURES = {
-    "weights of the samples": sample_weight,
-    "validation on a tenth": validation,
-    "early stopping, with that": early_stopping,
+    "dropout of 0.5 after hidden layers": Feature(hidden={"dropout": 0.5}),
+    "dropout of 0.1 on the inputs": Feature(network={"input_dropout": 0.1}),
+    "noise on the inputs": Feature(network={"input_noise": 0.1}),
+    "L2": Feature(layers={"l2": 1e-4}),
+    "L1": Feature(layers={"l1": 1e-5}),
+    "weight decay": Feature(optimizer={"weight_decay": 0.01}),
+    "max-norm": Feature(layers={"max_norm": 3.0}),
+    "clipping by value": Feature(optimizer={"clip_value": 0.1}),
+    "clipping by norm": Feature(optimizer={"clip_norm": 0.1}),
+    "schedule, a cosine": Feature(
+        optimizer={"learning_rate": ds.schedules.Cosine(1e-3, 10**6, restarts=True)}
+    ),
+    "moving average": Feature(optimizer={"ema_momentum": 0.99}),
+    "weights of the samples": Feature(fit=sample_weight),
+    "validation on a tenth": Feature(fit=validation),
+    "early stopping, with that": Feature(fit=early_stopping),
 }
 
 
@@ -50,12 +86,6 @@ def test_feature(
     case: Case,
     feature: str,
 ) -> None:
-    x, y = case.data()
-
-    def turn(options: dict[str, Any]) -> Turn:
-        trainer = case.trainer()
-        return Turn(lambda: trainer.fit(x, y, batch_size=case.batch, **options), case.steps)
-
-    pairs = compare(turn({}), turn(FEATURES[feature](case)))
+    pairs = compare(Feature().turn(case), FEATURES[feature].turn(case))
     if pairs is not None:
         record("feature", feature=feature, case=case.name, ours=pairs.ours, theirs=pairs.theirs)

@@ -149,6 +149,7 @@ LOSS_OUTPUTS = {
     "binary_cross_entropy": "sigmoid",
     "binary_focal": "sigmoid",
     "cross_entropy": "softmax",
+    "focal": "softmax",
 }
 
 LOSS_PARAMETERS: dict[str, dict[str, float]] = {
@@ -156,11 +157,12 @@ LOSS_PARAMETERS: dict[str, dict[str, float]] = {
     "quantile": {"levels": 0.5},
     "binary_focal": {"gamma": 2.0, "alpha": 0.25},
     "cross_entropy": {"label_smoothing": 0.0},
+    "focal": {"gamma": 2.0},
 }
 
 LOSSES = [
     *("half_squared_error", "mse", "mae", "huber", "log_cosh", "quantile", "poisson"),
-    *("gaussian_nll", "hinge", "binary_cross_entropy", "binary_focal", "cross_entropy"),
+    *("gaussian_nll", "hinge", "binary_cross_entropy", "binary_focal", "cross_entropy", "focal"),
 ]
 
 
@@ -224,7 +226,14 @@ def row_losses(
     if loss == "cross_entropy":
         t = smoothed(t, p["label_smoothing"], y.shape[1])
         return -(t * log_softmax(z)).sum(axis=1)
+    if loss == "focal":
+        return -(t * others(z) ** p["gamma"] * log_softmax(z)).sum(axis=1)
     raise ValueError(loss)
+
+
+def others(z: np.ndarray) -> np.ndarray:
+    """1 - softmax(z): what the other classes have."""
+    return -np.expm1(log_softmax(z))
 
 
 def focal_parts(z: np.ndarray, t: np.ndarray, p: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -283,6 +292,11 @@ def output_delta(
         # sum(t) is 1 for a one-hot or a distribution of probabilities.
         t = smoothed(t, p["label_smoothing"], y.shape[1])
         return softmax(z) * t.sum(axis=1, keepdims=True) - t
+    if loss == "focal":
+        # dE/dy, and through the softmax
+        rest, gamma = others(z), p["gamma"]
+        d_y = t * (gamma * rest ** (gamma - 1) * log_softmax(z) - rest**gamma / softmax(z))
+        return back_through("softmax", z, d_y, 0.0)
     return back_through(activation, z, output_gradient(loss, y, t, p).astype(y.dtype), a)
 
 
@@ -297,7 +311,7 @@ def random_targets(rng: np.random.Generator, loss: str, y: np.ndarray) -> np.nda
     if loss in ("mae", "huber", "quantile"):
         return y + rng.choice([-1.7, -0.3, 0.4, 2.1], y.shape)
     t = rng.random(y.shape)
-    return t / t.sum(axis=1, keepdims=True) if loss == "cross_entropy" else t
+    return t / t.sum(axis=1, keepdims=True) if LOSS_OUTPUTS.get(loss) == "softmax" else t
 
 
 # ---- The network ----

@@ -177,6 +177,11 @@ CONSTRUCTION = {
         "levels of loss 'quantile' must be one number, or one for each of the 3 outputs; got 0",
     ),
     "negative gamma": (lambda: ds.Loss("binary_focal", gamma=-1), ValueError, "gamma must be"),
+    "alpha of focal": (
+        lambda: ds.Loss("focal", alpha=0.5),
+        ValueError,
+        "unknown parameter of loss",
+    ),
     "label_smoothing of one": (
         lambda: ds.Loss("cross_entropy", label_smoothing=1),
         ValueError,
@@ -454,6 +459,8 @@ TARGETS = {
     "names for labels": ("cross_entropy", ["a", "b", "b", "a"], TypeError, "y must hold real num"),
     "too few labels": ("cross_entropy", LABELS[:3], ValueError, r"as many rows; got 4 and \(3,\)"),
     "fractions for focal loss": ("binary_focal", Y / 2 + 0.1, ValueError, "y must be 0 or 1 for"),
+    "label too large for focal": ("focal", LABELS + 1, ValueError, r"found 1 .. 2"),
+    "targets that are no shares": ("focal", Y * 2.5, ValueError, "rows of y must be probabilities"),
     "zeros for hinge loss": ("hinge", Y * 0, ValueError, r"y must be -1 or 1.*2 \* y - 1"),
     "negative counts": ("poisson", Y - 5, ValueError, "y must not be negative for loss 'poisson'"),
     "targets for each output": (
@@ -468,6 +475,7 @@ OUTPUTS = {
     "binary_cross_entropy": "sigmoid",
     "binary_focal": "sigmoid",
     "cross_entropy": "softmax",
+    "focal": "softmax",
 }
 
 

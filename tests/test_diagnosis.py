@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,79 @@ def test_nothing_is_changed_and_softmax_has_no_say(rng):
     assert (found.layers[1].dead, found.layers[1].saturated) == (0, 0)
     np.testing.assert_array_equal(net.parameters, before)
     np.testing.assert_array_equal(net.gradients, gradients)
+
+
+# ---- The warning of fit ----
+
+
+def fit_warnings(x, dtype="float32", method="fit"):
+    """What a fit on x says."""
+    x, y = np.asarray(x), np.zeros(len(x))
+    net = ds.Network([x.shape[1], 2, 1], dtype=dtype, seed=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if method == "fit":
+            net.fit(x, y, on_divergence="warn", optimizer=ds.SGD(1e-9))
+        elif method == "batches":
+            net.fit([(x, y), (1e3 * x, y)], optimizer=ds.SGD(1e-9), epochs=2)
+        else:
+            ds.Ensemble(1, [x.shape[1], 2, 1], dtype=dtype).fit(x, y, optimizer=ds.SGD(1e-9))
+    return [warning for warning in caught if warning.category is ds.UnscaledInputsWarning]
+
+
+SCALED = {
+    "standardised": lambda rng: rng.normal(size=(500, 6)),
+    "from 0 to 1": lambda rng: rng.random((500, 6)),
+    "pixels of digits": lambda rng: rng.integers(0, 17, (500, 64)),
+    "all 16": lambda rng: np.full((300, 2), 16),
+    "indicators": lambda rng: rng.random((5000, 6)) < 0.5,
+    "a rare indicator": lambda rng: np.eye(1, 3000),
+    "dark pixels": lambda rng: np.where(rng.random((300, 4)) < 0.1, [1, 0.004, 0.004, 0], 0),
+    "zeros": lambda rng: np.zeros((10, 2)),
+    "one row": lambda rng: np.ones((1, 3)),
+    "centimetres": lambda rng: rng.normal(0, 10, (400, 3)),
+}
+UNSCALED = {
+    "pixels up to 255": (lambda rng: rng.integers(0, 256, (400, 3)), "column"),
+    "a year": (lambda rng: np.c_[rng.normal(size=400), rng.integers(1950, 2020, 400)], "column 1"),
+    "money": (lambda rng: np.c_[rng.normal(size=400), 5e4 * rng.normal(size=400)], "column 1"),
+    "nanometres": (lambda rng: 1e-6 * rng.normal(size=(400, 3)), "none is above"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SCALED)
+def test_no_warning_of_scaled_inputs(rng, name, dtype):
+    assert not fit_warnings(SCALED[name](rng), dtype)
+
+
+@pytest.mark.parametrize("method", ["fit", "batches", "ensemble"])
+@pytest.mark.parametrize("name", UNSCALED)
+def test_warning_of_unscaled_inputs(rng, name, method):
+    make, words = UNSCALED[name]
+    [warning] = fit_warnings(make(rng), "float64", method)
+    assert "the inputs are unscaled: " + words in str(warning.message)
+    assert warning.filename == __file__  # the line that a user can change
+
+
+def test_as_an_error_it_comes_before_anything_has_changed(rng):
+    trainer = ds.Trainer(ds.Network([3, 1], seed=0))
+    before = trainer.network.parameters.copy()
+    with pytest.raises(ds.UnscaledInputsWarning, match="simplefilter"):
+        trainer.fit(100 * rng.normal(size=(50, 3)), np.zeros(50))
+    np.testing.assert_array_equal(trainer.network.parameters, before)
+    assert trainer.steps == trainer.epoch == 0
+
+
+def test_only_fit_warns(rng):
+    x, y = 100 * rng.normal(size=(50, 3)), np.zeros(50)
+    trainer = ds.Trainer(ds.Network([3, 1], seed=0), optimizer=ds.SGD(1e-9))
+    trainer.step(x, y)
+    trainer.partial_fit(x, y)
+    trainer.network.evaluate(x, y)
+    trainer.network.diagnose(x, y)
+
+
+def test_squares_beyond_the_largest_number(rng):
+    [warning] = fit_warnings(np.full((3, 2), 1e200), "float64")
+    assert "root mean square of inf" in str(warning.message)

@@ -27,6 +27,8 @@ LOSSES_WITH_PARAMETERS = [
     ds.Loss("binary_focal", gamma=0.0, alpha=0.6),
     ds.Loss("binary_focal", gamma=0.7),
     ds.Loss("cross_entropy", label_smoothing=0.2),
+    ds.Loss("focal", gamma=0.0),
+    ds.Loss("focal", gamma=0.5),
 ]
 
 
@@ -143,11 +145,19 @@ def test_kinds_of_bias_with_sample_weights(rng, options, loss, output):
 
 
 @pytest.mark.parametrize("label_type", ["int64", "int32", "uint8"])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_labels(rng, label_type, smoothing):
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ds.Loss("cross_entropy"),
+        ds.Loss("cross_entropy", label_smoothing=0.1),
+        ds.Loss("focal"),
+        ds.Loss("focal", gamma=0.5),
+    ],
+    ids=str,
+)
+def test_labels(rng, label_type, loss):
     network = make_network(rng, [3, 5, 4], "silu", "softmax")
     x, labels = make_rows(rng, network, 9), rng.integers(0, 4, 9).astype(label_type)
-    loss = ds.Loss("cross_entropy", label_smoothing=smoothing)
     assert_gradient_is_right(network, x, labels, loss)
 
 

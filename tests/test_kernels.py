@@ -343,6 +343,7 @@ LOSS_PARAMETERS = {
     "quantile": {"levels": 0.25},
     "binary_focal": {"gamma": 1.5, "alpha": 0.25},
     "cross_entropy": {"label_smoothing": 0.125},
+    "focal": {"gamma": 1.5},
 }
 
 
@@ -380,6 +381,12 @@ def loss_truth(name, z, t, w):
         log_sum = np.log(np.exp(z).sum(axis=1, keepdims=True))
         size = (t * (1 + np.abs(log_sum) + np.abs(z))).sum(axis=1)  # 1: log(1 + something)
         parts, term_ulps = reference.softmax(z) + t, softmax_ulps(z)
+    elif kind == "focal":
+        # (1 - y)^gamma inherits the error of y, and its exponent's as often as that is large
+        gamma, y, rest = parameters["gamma"], reference.softmax(z), reference.others(z)
+        size = (t * rest**gamma * (1 - reference.log_softmax(z))).sum(axis=1)
+        parts = (t + y * t.sum(axis=1, keepdims=True)) * (1 + gamma) + np.abs(delta)
+        term_ulps = softmax_ulps(z) * (1 + gamma) + 4 * gamma * np.abs(np.log(rest + 1e-9))
     factor = SCALE * w[:, np.newaxis]
     return [
         Truth(
@@ -1024,6 +1031,41 @@ def test_focal_loss_without_gamma_is_weighted_cross_entropy(rng, isa, dtype):
         np.testing.assert_allclose(
             2 * got, expected, rtol=0, atol=1e-5 if dtype == "float32" else 1e-14
         )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_focal_labels_are_one_hot_targets(rng, isa, dtype, gamma):
+    for cols in (1, 2, 3, 17, 40):
+        z = (3 * rng.normal(size=(9, cols))).astype(dtype)
+        labels = rng.integers(0, cols, 9)
+        weight = rng.random(9).astype(dtype)
+        one_hot = reference.one_hot(labels, cols, z.dtype)
+        by_label = loss_and_delta(isa, "focal_labels", z, labels, weight, 0.1, [gamma])
+        dense = loss_and_delta(isa, "focal", z, one_hot, weight, 0.1, [gamma])
+        for got, expected in zip(by_label, dense, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("labels", ["", "_labels"])
+def test_softmax_focal_loss_without_gamma_is_cross_entropy(rng, isa, dtype, labels):
+    z = (3 * rng.normal(size=(9, 5))).astype(dtype)
+    t = rng.integers(0, 5, 9)
+    target = t if labels else reference.one_hot(t, 5, z.dtype)
+    focal = loss_and_delta(isa, f"focal{labels}", z, target)
+    plain = loss_and_delta(isa, f"cross_entropy{labels}", z, target)
+    for got, expected in zip(focal, plain, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("labels", ["", "_labels"])
+def test_softmax_focal_loss_of_far_net_inputs_is_finite(isa, dtype, labels, gamma):
+    z = np.array([[1e4, -1e4], [1e4, -1e4]], dtype)
+    t = np.array([0, 1])
+    target = t if labels else np.eye(2, dtype=dtype)
+    row_loss, delta = loss_and_delta(isa, f"focal{labels}", z, target, parameters=[gamma])
+    np.testing.assert_array_equal(row_loss, [0, 2e4])
+    np.testing.assert_array_equal(delta, np.array([[0, 0], [1, -1]], dtype))
 
 
 def test_focal_loss_of_far_net_inputs_is_finite(isa, dtype):

@@ -109,7 +109,8 @@ def test_labels_mean_one_hot_targets(rng):
     network = make_network(rng, [3, 4], output="softmax")
     x, labels = rng.normal(size=(6, 3)), rng.integers(0, 4, 6)
     dense = np.eye(4)[labels]
-    assert network.loss(x, labels, "cross_entropy") == network.loss(x, dense, "cross_entropy")
+    for loss in ("cross_entropy", "focal"):
+        assert network.loss(x, labels, loss) == network.loss(x, dense, loss)
 
 
 # ---- Back-propagation ----
@@ -162,6 +163,11 @@ def test_losses_by_hand():
     z = np.full((1, 1), math.log(3))
     for target, expected in ((1.0, math.log(4 / 3) / 64), (0.0, math.log(4) * 27 / 64)):
         focal = reference.row_losses("binary_focal", z, z, np.array([[target]])).item()
+        assert focal == pytest.approx(expected)
+    # softmax(0, log 3) = (1/4, 3/4)
+    z = np.array([[0.0, math.log(3)]])
+    for target, expected in ((0, math.log(4) * 9 / 16), (1, math.log(4 / 3) / 16)):
+        focal = reference.row_losses("focal", z, z, np.eye(2)[[target]]).item()
         assert focal == pytest.approx(expected)
 
 

@@ -63,6 +63,12 @@ def focal(z, t, gamma=1.5, alpha=0.4):
     return (-alpha_t * (1 - p_t) ** gamma * torch.log(p_t)).mean()
 
 
+def softmax_focal(z, labels, gamma=2.0):
+    """The same for classes that exclude each other, without alpha."""
+    log_p = torch.log_softmax(z, dim=1).gather(1, labels[:, None])
+    return (-((1 - log_p.exp()) ** gamma) * log_p).mean()
+
+
 # a loss's name and parameters -> output activation and the same in PyTorch
 ALL_LOSSES = [(ds.Loss(name), output, theirs) for name, (output, theirs) in LOSSES.items()] + [
     (ds.Loss("mae"), "identity", functional.l1_loss),
@@ -79,6 +85,8 @@ ALL_LOSSES = [(ds.Loss(name), output, theirs) for name, (output, theirs) in LOSS
         lambda z, t: functional.cross_entropy(z, t, label_smoothing=0.1),
     ),
     (ds.Loss("cross_entropy"), "log_softmax", functional.cross_entropy),
+    (ds.Loss("focal"), "softmax", softmax_focal),
+    (ds.Loss("focal"), "log_softmax", softmax_focal),
 ]
 
 
@@ -157,7 +165,7 @@ class Twin:
 
 
 def targets(loss, rng, rows, outputs):
-    if loss == "cross_entropy":
+    if loss in ("cross_entropy", "focal"):
         return rng.integers(0, outputs, rows)
     return reference.random_targets(rng, loss, rng.normal(size=(rows, outputs)))
 
@@ -174,6 +182,19 @@ def test_losses(loss, output, their_loss, rng):
     expected = their_loss(twin.net_input(torch.tensor(x)), torch.tensor(y))
     expected.backward()
     value = ds.Trainer(net, loss).compute_gradients(x, y)
+    assert value == pytest.approx(expected.item(), rel=1e-13)
+    np.testing.assert_allclose(net.gradients, twin.flat_gradients(), rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("gamma", [0.7, 2.0])
+def test_focal_loss_of_probabilities(gamma, rng):
+    net = ds.Network([5, 9, 4], activation="tanh", output="softmax", dtype="float64", seed=1)
+    x, y = rng.normal(size=(23, 5)), rng.dirichlet(np.ones(4), 23)
+    twin = Twin(net)
+    p = torch.softmax(twin.net_input(torch.tensor(x)), dim=1)
+    expected = -(torch.tensor(y) * (1 - p) ** gamma * torch.log(p)).sum(dim=1).mean()
+    expected.backward()
+    value = ds.Trainer(net, ds.Loss("focal", gamma=gamma)).compute_gradients(x, y)
     assert value == pytest.approx(expected.item(), rel=1e-13)
     np.testing.assert_allclose(net.gradients, twin.flat_gradients(), rtol=1e-9, atol=1e-14)
 

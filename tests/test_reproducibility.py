@@ -51,6 +51,8 @@ LOSS_CASES = {
     "binary_cross_entropy": ("sigmoid", "probabilities"),
     "cross_entropy": ("softmax", "probabilities"),
     "cross_entropy, labels": ("softmax", "labels"),
+    "focal": ("softmax", "probabilities"),
+    "focal, labels": ("softmax", "labels"),
 }
 
 OPTIMIZER_CASES = {

@@ -649,6 +649,96 @@ def test_an_activation_for_each_layer():
     np.testing.assert_array_equal(outputs, model.predict_proba(x))
 
 
+# ---- Dropout ----
+
+DROPPING = {"hidden_layer_sizes": (20, 10), "random_state": 0, "max_iter": 4, "batch_size": 50}
+
+
+def dropped(x, y, network_seed, dropout, input_dropout, **parameters):
+    """The same fit by `downslope.Network` alone."""
+    plain = MLPClassifier(**DROPPING, **parameters).initialize(x, y)
+    widths = [x.shape[1], 20, 10, 10]
+    layers = [
+        ds.Dense(units, name, weights=coef, bias=bias, l2=0.0001 / 2 / 50, dropout=rate)
+        for units, name, coef, bias, rate in zip(
+            *(widths[1:], ["relu", "relu", "softmax"], plain.coefs_, plain.intercepts_),
+            [*dropout, 0.0],
+            strict=True,
+        )
+    ]
+    net = ds.Network(64, layers, input_dropout=input_dropout, dtype="float64", seed=network_seed)
+    adam = ds.Adam(epsilon_hat=True)
+    return net.fit(
+        x, y, loss="cross_entropy", optimizer=adam, batch_size=50, shuffle=False, epochs=4
+    ), net
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_dropout_is_that_of_the_network(weighted):
+    x, y = digits(200)
+    drop = {"dropout": [0.5, 0.25], "input_dropout": 0.1}
+    model = MLPClassifier(**DROPPING, **drop, shuffle=False)
+    model.fit(x, y, sample_weight=np.ones(200) if weighted else None)
+    history, net = dropped(x, y, model.network_.seed, *drop.values(), shuffle=False)
+    np.testing.assert_allclose(model.coefs_[0], net.layers[0].weights, rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(model.loss_curve_, history.loss, rtol=ROUNDING)
+    assert [layer.dropout for layer in model.network_.layers] == [0.5, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("drop", [{"dropout": 0.3}, {"dropout": (0, 0.3)}, {"input_dropout": 0.2}])
+def test_dropout_depends_on_the_random_state_and_on_training_alone(drop):
+    x, y = digits(200)
+    first, again, other = (
+        MLPClassifier(**{**DROPPING, "random_state": seed}, **drop).fit(x, y) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first.coefs_[0], again.coefs_[0])
+    assert first.network_.seed != other.network_.seed
+    plain = MLPClassifier(**DROPPING).fit(x, y)
+    assert not np.array_equal(first.coefs_[0], plain.coefs_[0])
+    by_hand = x
+    for coef, bias in zip(first.coefs_[:-1], first.intercepts_[:-1], strict=True):
+        by_hand = np.maximum(by_hand @ coef + bias, 0)
+    np.testing.assert_allclose(first.layer_outputs(x)[1], by_hand, atol=ROUNDING)
+    one, two = (first.gradients(x, y)[0] for _ in range(2))
+    quiet = clone(first).set_params(dropout=0.0, input_dropout=0.0).initialize(x, y)
+    for mine, given in zip(quiet.coefs_, first.coefs_, strict=True):
+        mine[...] = given
+    for mine, given in zip(quiet.intercepts_, first.intercepts_, strict=True):
+        mine[...] = given
+    assert one == two == quiet.gradients(x, y)[0]
+
+
+def test_dropout_of_a_regressor_that_goes_on_from_a_pickle():
+    x, y = diabetes()
+    whole = MLPRegressor(dropout=0.4, random_state=0, shuffle=False)
+    parts = clone(whole).partial_fit(x, y)
+    for _ in range(3):
+        whole.partial_fit(x, y)
+    for _ in range(2):
+        parts = pickle.loads(pickle.dumps(parts)).partial_fit(x, y)
+    np.testing.assert_array_equal(parts.coefs_[0], whole.coefs_[0])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"dropout": 1.0}, "dropout"),
+        ({"dropout": "much"}, "dropout"),
+        ({"dropout": [0.1, 0.1, 0.1]}, "one for each of the 2 hidden layers; got 3"),
+        ({"dropout": [0.1, 1.5]}, "dropout must be"),
+        ({"input_dropout": -0.1}, "input_dropout"),
+        ({"solver": "lbfgs", "dropout": 0.1}, "lbfgs"),
+        ({"solver": "lbfgs", "input_dropout": 0.1}, "lbfgs"),
+    ],
+    ids=str,
+)
+def test_dropout_that_is_refused(parameters, message):
+    model = MLPClassifier((5, 5), **parameters)
+    with pytest.raises(ValueError, match=message):
+        model.fit(*digits(50))
+    assert not hasattr(model, "coefs_")
+
+
 @pytest.mark.parametrize(
     ("loss", "level"),
     [

@@ -52,20 +52,22 @@
  * output: the activation whose net input the loss reads, giving the delta of the net input itself
  * (`none`: the loss reads the network's outputs and gives dE/doutput).
  * targets: DENSE (rows, outputs) real, HALF (rows, outputs / 2) real, or LABELS (rows,) int64. */
-#define DS_LOSSES(X)                      \
-  X(half_squared_error, none, DENSE)      \
-  X(mse, none, DENSE)                     \
-  X(mae, none, DENSE)                     \
-  X(huber, none, DENSE)                   \
-  X(log_cosh, none, DENSE)                \
-  X(quantile, none, DENSE)                \
-  X(poisson, none, DENSE)                 \
-  X(gaussian_nll, none, HALF)             \
-  X(hinge, none, DENSE)                   \
-  X(binary_cross_entropy, sigmoid, DENSE) \
-  X(binary_focal, sigmoid, DENSE)         \
-  X(cross_entropy, softmax, DENSE)        \
-  X(cross_entropy_labels, softmax, LABELS)
+#define DS_LOSSES(X)                       \
+  X(half_squared_error, none, DENSE)       \
+  X(mse, none, DENSE)                      \
+  X(mae, none, DENSE)                      \
+  X(huber, none, DENSE)                    \
+  X(log_cosh, none, DENSE)                 \
+  X(quantile, none, DENSE)                 \
+  X(poisson, none, DENSE)                  \
+  X(gaussian_nll, none, HALF)              \
+  X(hinge, none, DENSE)                    \
+  X(binary_cross_entropy, sigmoid, DENSE)  \
+  X(binary_focal, sigmoid, DENSE)          \
+  X(cross_entropy, softmax, DENSE)         \
+  X(cross_entropy_labels, softmax, LABELS) \
+  X(focal, softmax, DENSE)                 \
+  X(focal_labels, softmax, LABELS)
 
 /* X(name, states): how many arrays of the parameters' size the optimiser carries along. */
 #define DS_OPTIMIZERS(X) \
@@ -248,7 +250,7 @@ typedef struct ds_kernels {
   void (*scale)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double factor);
   /* Each of n values into -limit .. limit. */
   void (*clip)(ptrdiff_t n, void *values, double limit);
-  /* The sums of |x| and of x^2 over n values, in float64. */
+  /* The sums of |x| and of x^2 over n values, in float64; NULL: not wanted. */
   void (*power_sums)(ptrdiff_t n, const void *values, double *absolute, double *squares);
   /* Columns whose Euclidean norm is above the limit are scaled down to it. */
   void (*limit_columns)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double limit);

@@ -45,6 +45,9 @@ typedef struct {
   real keep, share;     /* label smoothing: a target t counts as keep t + share */
 } row;
 
+/* Terms of many instructions: inlined, they would stand in every round and ragged end of a sum. */
+#define LONG_TERMS static __attribute__((noinline)) vec
+
 DS_INLINE double weight_of(const batch *b, ptrdiff_t i) { return b->weight ? b->weight[i] : 1; }
 
 DS_INLINE vec target_part(const row *r, ptrdiff_t j, ptrdiff_t n) {
@@ -154,7 +157,7 @@ LOSS(huber) { mean_of(b, huber); }
 
 /* log cosh e with p = exp(-|e|): log(1 + (1 - p)^2 / 2p) for small |e|, where it is nearly e^2 / 2,
  * else |e| - log 2 + log(1 + p^2). */
-DS_INLINE vec log_cosh(const void *context, ptrdiff_t j, ptrdiff_t n) {
+LONG_TERMS log_cosh(const void *context, ptrdiff_t j, ptrdiff_t n) {
   const row *r = context;
   const vec error = error_part(r, j, n), size = v_abs(error);
   const vec less = v_expm1(v_neg(size)), p = v_add(v_set(1), less);
@@ -184,7 +187,7 @@ LOSS(quantile) { each_row(b, b->cols, pinball, 1.0 / b->cols, b->scale / b->cols
 
 /* ---- Likelihoods: of a rate and of a mean with its variance ---- */
 
-DS_INLINE vec poisson(const void *context, ptrdiff_t j, ptrdiff_t n) {
+LONG_TERMS poisson(const void *context, ptrdiff_t j, ptrdiff_t n) {
   const row *r = context;
   const vec y = output_part(r, j, n), t = target_part(r, j, n), rate = v_exp(y);
   store_delta(r, j, n, v_sub(rate, t));
@@ -196,7 +199,7 @@ LOSS(poisson) { mean_of(b, poisson); }
 
 /* Column j of the targets with the mean in column j of the outputs and the logarithm of the
  * variance in column half + j. */
-DS_INLINE vec gaussian(const void *context, ptrdiff_t j, ptrdiff_t n) {
+LONG_TERMS gaussian(const void *context, ptrdiff_t j, ptrdiff_t n) {
   const row *r = context;
   const vec log_variance = output_part(r, r->half + j, n), error = error_part(r, j, n);
   const vec pull = v_mul(error, v_exp(v_neg(log_variance))), square = v_mul(error, pull);
@@ -227,7 +230,7 @@ LOSS(hinge) { mean_of(b, hinge); }
 
 /* Binary cross-entropy of y = sigmoid(z): -(t log y + (1 - t) log(1 - y)) =
  * max(z, 0) - z t + log(1 + exp(-|z|)); dE/dz = y - t. */
-DS_INLINE vec binary_cross_entropy(const void *context, ptrdiff_t j, ptrdiff_t n) {
+LONG_TERMS binary_cross_entropy(const void *context, ptrdiff_t j, ptrdiff_t n) {
   const row *r = context;
   const vec z = output_part(r, j, n), t = target_part(r, j, n);
   const vec small = v_exp(v_neg(v_abs(z)));
@@ -243,7 +246,7 @@ LOSS(binary_cross_entropy) { mean_of(b, binary_cross_entropy); }
 /* With u = z for t = 1 and -z for t = 0, the right answer's probability is p = sigmoid(u) and the
  * loss -a (1 - p)^gamma log p, a = alpha for t = 1 and 1 - alpha for t = 0; its derivative by u is
  * -a (1 - p)^gamma (1 - p - gamma p log p). */
-DS_INLINE vec binary_focal(const void *context, ptrdiff_t j, ptrdiff_t n) {
+LONG_TERMS binary_focal(const void *context, ptrdiff_t j, ptrdiff_t n) {
   const row *r = context;
   const vec one = v_set(1), zero = v_zero(), z = output_part(r, j, n);
   const vec gamma = parameter(r, 0), alpha = parameter(r, 1);
@@ -268,13 +271,19 @@ LOSS(binary_focal) { mean_of(b, binary_focal); }
  * log y = z - greatest - log(total); dE/dz = y - t for targets that sum to one.
  * parameters: the label smoothing s, by which each t counts as (1 - s) t + s / cols. ---- */
 
+DS_INLINE row softmax_row(const batch *b, ptrdiff_t i) {
+  return (row){.output = ds_row(b->output, i),
+               .parameters = b->parameters,
+               .delta = b->delta.data ? ds_row(b->delta, i) : NULL,
+               .scale = (real)(b->scale * weight_of(b, i))};
+}
+
 DS_INLINE row smoothed_row(const batch *b, ptrdiff_t i) {
   const double smoothing = b->parameters[0];
-  return (row){.output = ds_row(b->output, i),
-               .delta = b->delta.data ? ds_row(b->delta, i) : NULL,
-               .scale = (real)(b->scale * weight_of(b, i)),
-               .keep = (real)(1 - smoothing),
-               .share = (real)(smoothing / b->cols)};
+  row r = softmax_row(b, i);
+  r.keep = (real)(1 - smoothing);
+  r.share = (real)(smoothing / b->cols);
+  return r;
 }
 
 DS_INLINE vec net_input(const void *context, ptrdiff_t j, ptrdiff_t n) {
@@ -294,12 +303,13 @@ DS_INLINE void sum_exponentials(row *r, ptrdiff_t cols) {
   r->total = row_sum(cols, exponential, r);
 }
 
-/* Element 0 of the logarithm of `total`. */
-DS_INLINE real log_total(const row *r) {
+DS_INLINE real first_lane(vec x) {
   real lanes[VEC];
-  v_store(lanes, v_log(v_set(r->total)));
+  v_store(lanes, x);
   return lanes[0];
 }
+
+DS_INLINE real log_total(const row *r) { return first_lane(v_log(v_set(r->total))); }
 
 DS_INLINE vec surprise(const void *context, ptrdiff_t j, ptrdiff_t n) {
   const row *r = context;
@@ -347,5 +357,72 @@ LOSS(cross_entropy_labels) {
       store_delta(&r, j, b->cols - j, v_sub(y, share));
     }
     r.delta[labels[i]] = r.scale * at_label;
+  }
+}
+
+/* ---- Focal loss of y = softmax(z): the sum over the outputs of t f(y), f(y) = -(1 - y)^gamma log y.
+ * With g = y f'(y) = (1 - y)^gamma (gamma y log y / (1 - y) - 1), dE/dz = t g - y (sum of t g).
+ * parameters: gamma. ---- */
+
+/* f and g from log y, by 1 - y > 0: where y is 1, g has a 0 / 0 that the power takes to zero. */
+DS_INLINE vec focal(const row *r, vec log_y, vec *g) {
+  const vec one = v_set(1), gamma = parameter(r, 0);
+  const vec rest = v_max(v_set(REAL_SMALLEST), v_neg(v_expm1(log_y)));
+  const vec power = v_exp(v_mul(gamma, v_log(rest)));
+  const vec steepness = v_div(v_mul(v_mul(gamma, v_sub(one, rest)), log_y), rest);
+  *g = v_mul(power, v_sub(steepness, one));
+  return v_neg(v_mul(power, log_y));
+}
+
+DS_INLINE vec log_part(const row *r, ptrdiff_t j, ptrdiff_t n) {
+  return v_sub(output_part(r, j, n), v_set(r->log_sum));
+}
+
+/* t f, and t g where the gradient will stand. */
+LONG_TERMS focal_terms(const void *context, ptrdiff_t j, ptrdiff_t n) {
+  const row *r = context;
+  const vec t = target_part(r, j, n);
+  vec g, loss = focal(r, log_part(r, j, n), &g);
+  if (r->delta) v_store_part(r->delta + j, v_mul(t, g), n);
+  return v_mul(t, loss);
+}
+
+DS_INLINE vec kept(const void *context, ptrdiff_t j, ptrdiff_t n) {
+  const row *r = context;
+  return v_load_part(r->delta + j, n);
+}
+
+LOSS(focal) {
+  for (ptrdiff_t i = 0; i < b->rows; i++) {
+    row r = softmax_row(b, i);
+    r.target = ds_row(b->target, i);
+    sum_exponentials(&r, b->cols);
+    r.log_sum = r.greatest + log_total(&r);
+    b->row_loss[i] = weight_of(b, i) * row_sum(b->cols, focal_terms, &r);
+    if (!r.delta) continue;
+    const vec sum = v_set(row_sum(b->cols, kept, &r));
+    for (ptrdiff_t j = 0; j < b->cols; j += VEC) {
+      const ptrdiff_t n = b->cols - j;
+      const vec y = v_exp(log_part(&r, j, n));
+      store_delta(&r, j, n, v_fnma(y, sum, kept(&r, j, n)));
+    }
+  }
+}
+
+/* The same for labels (rows,) int64: dE/dz = -y g, but at the label (1 - y) g. */
+LOSS(focal_labels) {
+  const int64_t *labels = b->target.data;
+  for (ptrdiff_t i = 0; i < b->rows; i++) {
+    row r = softmax_row(b, i);
+    sum_exponentials(&r, b->cols);
+    vec g, log_y = v_set((r.output[labels[i]] - r.greatest) - log_total(&r));
+    b->row_loss[i] = weight_of(b, i) * first_lane(focal(&r, log_y, &g));
+    if (!r.delta) continue;
+    for (ptrdiff_t j = 0; j < b->cols; j += VEC) {
+      const ptrdiff_t n = b->cols - j;
+      const vec y = v_div(kept(&r, j, n), v_set(r.total));
+      store_delta(&r, j, n, v_neg(v_mul(y, g)));
+    }
+    r.delta[labels[i]] = r.scale * first_lane(v_mul(v_neg(v_expm1(log_y)), g));
   }
 }

@@ -9,18 +9,29 @@
 #include "kernels.h"
 
 /* g += 2 l2 p + l1 sign(p), the gradient of l2 p^2 + l1 |p|; where p is 0 that of |p| counts as 0. */
-void DS_NAME(add_penalty)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
-                          double l1, double l2) {
+DS_INLINE void penalize(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
+                        const int has_l1, double l1, double l2) {
   const vec slope = v_set((real)(2 * l2)), step = v_set((real)l1), zero = v_zero();
   for (ptrdiff_t i = 0; i < rows; i++) {
     real *g = ds_row(gradient, i);
     const real *p = ds_row(parameters, i);
     for (ptrdiff_t j = 0; j < cols; j += VEC) {
       const vec at = v_load_part(p + j, cols - j);
-      const vec sign = v_select(v_equal(at, zero), zero, v_copysign(step, at));
-      const vec sum = v_fma(slope, at, v_load_part(g + j, cols - j));
-      v_store_part(g + j, v_add(sum, sign), cols - j);
+      vec sum = v_fma(slope, at, v_load_part(g + j, cols - j));
+      if (has_l1) {
+        sum = v_add(sum, v_select(v_equal(at, zero), zero, v_copysign(step, at)));
+      }
+      v_store_part(g + j, sum, cols - j);
     }
+  }
+}
+
+void DS_NAME(add_penalty)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
+                          double l1, double l2) {
+  if (l1 != 0) {
+    penalize(rows, cols, gradient, parameters, 1, l1, l2);
+  } else {
+    penalize(rows, cols, gradient, parameters, 0, l1, l2);
   }
 }
 
@@ -50,18 +61,21 @@ static double sum_of_lanes(double *lane) {
   return lane[0];
 }
 
-void DS_NAME(power_sums)(ptrdiff_t n, const void *values, double *absolute, double *squares) {
-  double first[DS_LANES] = {0}, second[DS_LANES] = {0};
-  const real *x = values;
-  for (ptrdiff_t j = 0; j < n; j += DS_LANES) {
-    const int lanes = n - j < DS_LANES ? (int)(n - j) : DS_LANES;
-    for (int l = 0; l < lanes; l++) {
-      first[l] += fabs((double)x[j + l]);
-      second[l] += (double)x[j + l] * (double)x[j + l];
-    }
+DS_INLINE double square(double x) { return x * x; }
+
+DS_INLINE double power_sum(ptrdiff_t n, const real *x, double (*power)(double)) {
+  double lane[DS_LANES] = {0};
+  const ptrdiff_t whole = n - n % DS_LANES;
+  for (ptrdiff_t j = 0; j < whole; j += DS_LANES) {
+    UNROLL for (int l = 0; l < DS_LANES; l++) lane[l] += power((double)x[j + l]);
   }
-  *absolute = sum_of_lanes(first);
-  *squares = sum_of_lanes(second);
+  for (ptrdiff_t j = whole; j < n; j++) lane[j - whole] += power((double)x[j]);
+  return sum_of_lanes(lane);
+}
+
+void DS_NAME(power_sums)(ptrdiff_t n, const void *values, double *absolute, double *squares) {
+  if (absolute) *absolute = power_sum(n, values, fabs);
+  if (squares) *squares = power_sum(n, values, square);
 }
 
 /* A column whose norm is beyond the largest number is left as it is. */

@@ -13,6 +13,7 @@ True
 
 from downslope import _threads, schedules
 from downslope._config import config, show_config
+from downslope._scale import UnscaledInputsWarning
 from downslope._threads import get_num_threads, set_num_threads
 from downslope.activations import Activation
 from downslope.callbacks import (
@@ -99,6 +100,7 @@ __all__ = [
     "TensorBoard",
     "TimeLimit",
     "Trainer",
+    "UnscaledInputsWarning",
     "check_gradient",
     "check_gradients",
     "config",

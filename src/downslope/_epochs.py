@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from downslope import _lbfgs
 from downslope._own_loss import Data
 from downslope._run import Run
+from downslope._scale import warn_if_unscaled
 from downslope._source import Source, batch_set
 from downslope._stepper import Stepper
 from downslope.callbacks import Callback
@@ -144,6 +145,8 @@ class EpochLoop:
                 return True
             begin = time.perf_counter()
             data = batch_set(self.network, self.stepper.loss, batch, source.class_weight)
+            if run.batch == 0 and not run.history.loss:
+                warn_if_unscaled(data.arrays[0])
             total, _ = self.stepper.train(data, None, data.rows, self.threads)
             run.total += total
             run.met += data.rows

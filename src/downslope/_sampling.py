@@ -70,7 +70,7 @@ class Order:
             if not data.has_labels:
                 raise ValueError(
                     "sampling='stratified' needs class labels: integers of shape (rows,) with "
-                    "loss='cross_entropy'"
+                    "loss='cross_entropy' or 'focal'"
                 )
             self._labels = y if rows is None else y[rows]
 
@@ -150,8 +150,8 @@ def _class_shares(
     if "sigmoid" in outputs and y.shape[1] == 1:
         return np.hstack([1 - y, y])
     raise ValueError(
-        f"class_weight needs classes: loss 'cross_entropy', or 'binary_cross_entropy' with one "
-        f"output; this is {loss!r} for {y.shape[1:]}. Give sample_weight instead"
+        f"class_weight needs classes: loss 'cross_entropy' or 'focal', or 'binary_cross_entropy' "
+        f"with one output; this is {loss!r} for {y.shape[1:]}. Give sample_weight instead"
     )
 
 

@@ -48,7 +48,7 @@ class Activation:
         ``relu``, ``relu6``, ``leaky_relu``, ``elu``, ``selu``, ``celu``, ``gelu`` (the exact form
         with the error function), ``gelu_tanh`` (its approximation by tanh), ``silu``, ``mish``,
         ``softplus``, ``softmax``, ``log_softmax``.  docs/activations_and_losses.md has their
-        formulas and sources.
+        formulas and sources, and says why PReLU, which learns its slope, is not one of them.
     parameter : float, optional
         The slope of ``leaky_relu`` for negative net inputs (default 0.01), the alpha of ``elu``
         (default 1.0) or of ``celu`` (default 1.0, positive).  The others have none.

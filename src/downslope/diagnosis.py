@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _kernels, _plan
+from downslope._scale import LARGEST, sizes
 from downslope.gradients import in_float64
 from downslope.layers import Layer
 from downslope.losses import Loss
@@ -25,8 +26,8 @@ _FLAT = 0.02
 _MANY_DEAD, _MANY_SATURATED = 0.2, 0.5
 # Ratios of the gradient's size between the first and the last layer; and of gradient to weights.
 _VANISHING, _EXPLODING, _STEEP = 1e-3, 1e3, 1e3
-# Spreads and distances from zero of an input column, in the same units, that training takes well.
-_SPREAD, _OFFSET = (0.02, 50.0), 50.0
+# The least spread of an input column that varies at all.
+_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,8 @@ def _size(values: NDArray[np.float64]) -> float:
 
 
 def _unscaled(x: NDArray[np.float64]) -> list[int]:
-    spread, offset = x.std(axis=0), np.abs(x.mean(axis=0))
-    varies = spread > 0
-    odd = (varies & ((spread < _SPREAD[0]) | (spread > _SPREAD[1]))) | (offset > _OFFSET)
+    spread = x.std(axis=0)
+    odd = ((spread > 0) & (spread < _SPREAD)) | (sizes(x) > LARGEST)
     return [int(column) for column in np.flatnonzero(odd)]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from downslope import _engine, _plan, _threads
 from downslope._memory import aligned_zeros
 from downslope._own_loss import Data, Rows
+from downslope._scale import warn_if_unscaled
 from downslope._source import validation_set
 from downslope._validate import as_count, as_rows, as_weights, choose
 from downslope.callbacks import EarlyStopping
@@ -158,6 +159,11 @@ class Ensemble:
             If members diverge, unless `on_divergence` is "warn".
         KeyboardInterrupt
             On Ctrl-C.
+
+        Warns
+        -----
+        UnscaledInputsWarning
+            See `Trainer.fit`.
         """
         epochs, n = as_count("epochs", epochs), len(self)
         choose("on_divergence", on_divergence, DIVERGENCES)
@@ -174,6 +180,7 @@ class Ensemble:
             validation = _by_name(checked)
         if early_stopping is not None:
             _check_stopping(early_stopping, trainers[0], validation is not None)
+        warn_if_unscaled(data[0].arrays[0])
         rows = data[0].rows
         batch = rows if batch_size is None else min(as_count("batch_size", batch_size), rows)
         members = [

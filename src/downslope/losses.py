@@ -87,6 +87,12 @@ LOSSES: dict[str, Kind] = {
         targets="probabilities",
         label_kernel="cross_entropy_labels",
     ),
+    "focal": Kind(
+        {"gamma": Parameter(2.0, at_least=0.0)},
+        outputs=("softmax", "log_softmax"),
+        targets="probabilities",
+        label_kernel="focal_labels",
+    ),
 }
 
 
@@ -99,14 +105,14 @@ class Loss:
     name : str
         One of ``half_squared_error``, ``mse``, ``mae``, ``huber``, ``log_cosh``, ``quantile``,
         ``poisson``, ``gaussian_nll``, ``hinge``, ``binary_cross_entropy``, ``binary_focal``,
-        ``cross_entropy``.  docs/activations_and_losses.md has their formulas and sources, and what
-        each asks of the network's outputs and of the targets.
+        ``cross_entropy``, ``focal``.  docs/activations_and_losses.md has their formulas and
+        sources, and what each asks of the network's outputs and of the targets.
     **parameters : float
         ``huber``: `delta`, default 1.0, positive, where squared errors give way to absolute ones.
         ``quantile``: `levels`, default 0.5, one number in (0, 1) or a list with one for each
         output.  ``binary_focal``: `gamma`, default 2.0, not negative, and `alpha`, default 0.25, in
         (0, 1), the weight of the ones.  ``cross_entropy``: `label_smoothing`, default 0.0, in
-        [0, 1).  The others have none.
+        [0, 1).  ``focal``: `gamma`, default 2.0, not negative.  The others have none.
 
     Attributes
     ----------

@@ -419,11 +419,12 @@ class Network:
         y : array (rows, outputs), or (rows,) for one output or for class labels
         loss : str, Loss or function, default "mse"
             A name, as in `Loss`, which also takes parameters.  ``binary_cross_entropy`` needs
-            ``output="sigmoid"``; ``cross_entropy`` needs ``output="softmax"`` and takes labels
-            (rows,) or probabilities (rows, outputs).  Or a function of the outputs (rows, outputs)
-            and the targets of a batch that returns a tuple: the losses (rows,) or their mean, and
-            the gradient (rows, outputs) of the mean by the outputs.  The targets reach it as they
-            are, whatever they mean.  A function is called once per batch, on a slower path.
+            ``output="sigmoid"``; ``cross_entropy`` and ``focal`` need ``output="softmax"`` and take
+            labels (rows,) or probabilities (rows, outputs).  Or a function of the outputs (rows,
+            outputs) and the targets of a batch that returns a tuple: the losses (rows,) or their
+            mean, and the gradient (rows, outputs) of the mean by the outputs.  The targets reach it
+            as they are, whatever they mean.  A function is called once per batch, on a slower
+            path.
         optimizer : str, Optimizer or LBFGS, default "sgd"
             ``"sgd"``, ``"adam"``, ``"adamw"``, ``"nadam"``, ``"radam"``, ``"adagrad"``,
             ``"rmsprop"``, ``"adadelta"``, ``"lion"``, ``"rprop"`` or ``"lbfgs"`` with its

@@ -17,6 +17,7 @@ from downslope._epochs import EpochLoop
 from downslope._own_loss import LossFunction, Rows
 from downslope._run import Run, compare
 from downslope._sampling import check_sampling
+from downslope._scale import warn_if_unscaled
 from downslope._source import make_source
 from downslope._stepper import Divergence, Stepper
 from downslope._validate import as_count, as_memory, as_number, as_row, choose
@@ -589,6 +590,12 @@ class Trainer:
             If a loss or a new parameter is not finite, unless `on_divergence` is "warn".
         KeyboardInterrupt
             On Ctrl-C; the parameters are those of the last completed step.
+
+        Warns
+        -----
+        UnscaledInputsWarning
+            If the inputs are of a scale that training takes badly; of batches, if the first one's
+            are.
         """
         epochs = as_count("epochs", epochs)
         check_sampling(sampling, shuffle)
@@ -612,6 +619,8 @@ class Trainer:
         )
         batch = self._batch_rows(batch_size, source.count)
         measured = validation if source.data is None else source.data
+        if source.data is not None:
+            warn_if_unscaled(source.data.arrays[0])
         self.metrics = as_metrics(metrics, measured is not None and measured.has_labels)
         held_out = 0 if validation is None else validation.rows
         run = Run(source.count, held_out, batch, shuffle, sampling, self.epoch)

@@ -254,12 +254,12 @@ cdef class Descent:
         """First each element of the gradients, then the norm of all; a norm that is not finite is
         left to the update, which finds the elements."""
         cdef ds_rows gradients
-        cdef double absolute, squares, norm
+        cdef double squares, norm
         if not isinf(self.clip_value):
             self.plan.kernels.clip(self.plan.parameters, self._gradients, self.clip_value)
         if not isinf(self.clip_norm):
             self.plan.kernels.power_sums(
-                self.plan.parameters, self._gradients, &absolute, &squares)
+                self.plan.parameters, self._gradients, NULL, &squares)
             norm = sqrt(squares)
             if isfinite(norm) and norm > self.clip_norm:
                 gradients.data, gradients.stride = self._gradients, self.plan.parameters

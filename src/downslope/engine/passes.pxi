@@ -302,12 +302,14 @@ cdef double _penalty(Plan plan, const char *parameters) noexcept nogil:
     """The sum of l1 |w| + l2 w^2 over the weights of all layers that are trained."""
     cdef Py_ssize_t l
     cdef Layer *layer
-    cdef double absolute, squares, total = 0
+    cdef double absolute = 0, squares = 0, total = 0
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         if layer.trainable and (layer.l1 != 0 or layer.l2 != 0):
             plan.kernels.power_sums(layer.inputs * layer.outputs,
-                                    _at(parameters, layer.weights, plan), &absolute, &squares)
+                                    _at(parameters, layer.weights, plan),
+                                    &absolute if layer.l1 != 0 else NULL,
+                                    &squares if layer.l2 != 0 else NULL)
             total += layer.l1 * absolute + layer.l2 * squares
     return total
 

@@ -28,6 +28,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from downslope import _plan
+from downslope._validate import as_number
 from downslope.activations import ACTIVATIONS, Activation, as_activation
 from downslope.callbacks import Callback, Checkpoint
 from downslope.layers import Dense
@@ -92,6 +93,8 @@ class BaseMLP(BaseEstimator, ABC):
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
+        "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "keep_optimizer": ["boolean"],
         "callbacks": ["array-like"],
         "n_jobs": [Integral, None],
@@ -149,8 +152,7 @@ class BaseMLP(BaseEstimator, ABC):
     def network_(self) -> Network:
         """The `downslope.Network` whose parameters `coefs_` and `intercepts_` are views of."""
         check_is_fitted(self, "coefs_")
-        shapes = [np.shape(coef) for coef in self.coefs_]
-        if self._network_made_for != (self.alpha, self.activation, shapes):
+        if self._network_made_for != self._what_a_network_is_made_for(self.coefs_):
             self.__setstate__(self.__getstate__())
         network = self._network
         self._link(self.coefs_, [layer.weights for layer in network.layers])
@@ -165,18 +167,40 @@ class BaseMLP(BaseEstimator, ABC):
                 view[...] = given[i]
                 given[i] = view
 
-    def _make_network(self, coefs: Sequence[NDArray[Any]]) -> Network:
-        """A network for weights of these shapes, itself still without weights."""
+    def _what_a_network_is_made_for(self, coefs: Sequence[NDArray[Any]]) -> tuple[Any, ...]:
         shapes = [np.shape(coef) for coef in coefs]
-        self._network_made_for = (self.alpha, self.activation, shapes)
-        output = _engine_activation(self.out_activation_)
+        return (self.alpha, self.activation, self.dropout, self.input_dropout, shapes)
+
+    def _make_network(self, coefs: Sequence[NDArray[Any]], *, noisy: bool = True) -> Network:
+        """A network for weights of these shapes, itself still without weights."""
+        self._network_made_for = self._what_a_network_is_made_for(coefs)
+        hidden, output = len(coefs) - 1, _engine_activation(self.out_activation_)
+        rates = self._dropout_rates(hidden) if noisy else [0.0] * hidden
         layers = [
-            Dense(coef.shape[1], activation, weights="zeros", l2=self.alpha / 2)
-            for coef, activation in zip(
-                coefs, [*self._hidden_activations(len(coefs) - 1), output], strict=True
+            Dense(coef.shape[1], activation, weights="zeros", l2=self.alpha / 2, dropout=rate)
+            for coef, activation, rate in zip(
+                coefs, [*self._hidden_activations(hidden), output], [*rates, 0.0], strict=True
             )
         ]
-        return Network(coefs[0].shape[0], layers, dtype=coefs[0].dtype, seed=0)
+        return Network(
+            coefs[0].shape[0],
+            layers,
+            dtype=coefs[0].dtype,
+            input_dropout=self.input_dropout if noisy else 0.0,
+            seed=getattr(self, "_noise_seed", 0),
+        )
+
+    def _dropout_rates(self, hidden: int) -> list[float]:
+        """The dropout of each hidden layer."""
+        given = self.dropout
+        if isinstance(given, Real):
+            return [float(given)] * hidden
+        if len(given) != hidden:
+            raise ValueError(
+                f"dropout must be a number, or a list with one for each of the {hidden} hidden "
+                f"layers; got {len(given)}"
+            )
+        return [as_number("dropout", rate, at_least=0.0, below=1.0) for rate in given]
 
     def _hidden_activations(self, hidden: int) -> list[Activation]:
         """The activation of each hidden layer."""
@@ -322,7 +346,14 @@ class BaseMLP(BaseEstimator, ABC):
 
     def _check_parameters(self, validation: Any, incremental: bool) -> None:
         self._validate_params()
-        self._hidden_activations(len(self._hidden_sizes()))
+        hidden = len(self._hidden_sizes())
+        self._hidden_activations(hidden)
+        drops = any([*self._dropout_rates(hidden), self.input_dropout])
+        if drops and self.solver == "lbfgs":
+            raise ValueError(
+                "solver='lbfgs' needs the same loss at each look: drop the dropout, or take "
+                "another solver"
+            )
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be downslope.Callback objects; got {callback!r}")
@@ -420,6 +451,9 @@ class BaseMLP(BaseEstimator, ABC):
         self, rows: Rows, raw: Any, validation: tuple[Any, Any, Any] | None, incremental: bool
     ) -> None:
         if self._trainer is None or not (incremental or self.keep_optimizer):
+            if self.network_.is_noisy:  # else scikit-learn's draws would not be the same
+                self._noise_seed = int(self._random_state.randint(1 << 31))
+                self._network.seed = self._noise_seed
             self._trainer = self._make_trainer(self._make_optimizer())
         trainer, objective = self._trainer, self._objective()
         trainer.threads = self._threads()
@@ -638,7 +672,7 @@ class BaseMLP(BaseEstimator, ABC):
     def gradients(
         self, X: Any, y: Any, sample_weight: Any = None
     ) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
-        """The loss of a batch with its penalty, and its gradients.
+        """The loss of a batch with its penalty, and its gradients; without dropout.
 
         Parameters
         ----------
@@ -655,8 +689,11 @@ class BaseMLP(BaseEstimator, ABC):
             By the biases.
         """
         rows, objective = self._held_out(X, y, sample_weight), self._objective()
-        loss = objective.gradients(self._make_trainer(SGD()), rows)
         network = self.network_
+        if network.is_noisy:
+            network = self._make_network(self.coefs_, noisy=False)
+            network.parameters = self.network_.parameters
+        loss = objective.gradients(make_trainer(network, objective, SGD(), self._threads()), rows)
         views = _plan.make_views(network.inputs, network._dense, network.gradients)
         return (
             loss,

@@ -77,6 +77,11 @@ _PARAMETERS = """hidden_layer_sizes : int or sequence of int, default (100,)
     scoring : str, callable or None, default None
         The validation score: a scorer of scikit-learn, or "loss" for the validation loss; None is
         the accuracy of a classifier, the R2 of a regressor.
+    dropout : float or list of float, default 0.0
+        The share of a hidden layer's outputs that is set to zero in training, at least 0 and below
+        1; a list has one for each layer.  See `downslope.Dense`.  Not with lbfgs.
+    input_dropout : float, default 0.0
+        The same of the inputs.
     keep_optimizer : bool, default False
         With `warm_start`, go on from the optimiser's state too (as `partial_fit` always does).
     callbacks : list of Callback, default ()
@@ -241,6 +246,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         n_iter_no_change: int = 10,
         max_fun: int = 15000,
         scoring: Any = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
         keep_optimizer: bool = False,
         callbacks: Sequence[Callback] = (),
         n_jobs: int | None = None,
@@ -270,6 +277,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.scoring = scoring
+        self.dropout = dropout
+        self.input_dropout = input_dropout
         self.keep_optimizer = keep_optimizer
         self.callbacks = callbacks
         self.n_jobs = n_jobs
@@ -488,6 +497,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         n_iter_no_change: int = 10,
         max_fun: int = 15000,
         scoring: Any = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
         keep_optimizer: bool = False,
         callbacks: Sequence[Callback] = (),
         n_jobs: int | None = None,
@@ -517,6 +528,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.scoring = scoring
+        self.dropout = dropout
+        self.input_dropout = input_dropout
         self.keep_optimizer = keep_optimizer
         self.callbacks = callbacks
         self.n_jobs = n_jobs
