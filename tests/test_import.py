@@ -11,7 +11,7 @@ import fresh_python
 LEFT_OUT = {
     *("csv", "decimal", "difflib", "hashlib", "hmac", "json", "pathlib", "random", "secrets"),
     *("statistics", "urllib", "matplotlib", "pandas", "rich", "scipy"),
-    *(f"downslope.{name}" for name in (*ds._MODULES, "checkpoints", "plots", "schedules")),
+    *(f"downslope.{name}" for name in (*ds._MODULES, "checkpoints", "plots")),
 }
 
 WHAT_IS_IMPORTED = """

@@ -140,6 +140,7 @@ _MODULES = {
     "minimization": "MinimizeResult minimize random_search",
     "model_files": "load",
     "optimizers": "LBFGS SGD Adadelta Adagrad Adam AdamW Lion NAdam Optimizer RAdam RMSProp Rprop",
+    "schedules": "",  # public as a module
     "session": "Session get_include",
     "training": "Trainer",
 }
@@ -148,9 +149,9 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 if not TYPE_CHECKING:  # which would take any name for an attribute
 
     def __getattr__(name: str) -> Any:
-        """A public name that is imported when it is first used (PEP 562)."""
-        if name == "schedules":
-            return import_module("downslope.schedules")
+        """A public name, or a module, that is imported when it is first used (PEP 562)."""
+        if name in _MODULES:
+            return import_module(f"downslope.{name}")
         if name not in _MODULE_OF:
             raise AttributeError(f"module 'downslope' has no attribute {name!r}")
         value = getattr(import_module(f"downslope.{_MODULE_OF[name]}"), name)
