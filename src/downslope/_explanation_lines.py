@@ -13,7 +13,7 @@ from downslope._working import Line, Section, Term
 from downslope.losses import Loss
 
 if TYPE_CHECKING:
-    from downslope.explain import Explanation
+    from downslope.explanation import Explanation
 
 # What is written for the activations and losses whose formulas are short.  y is the output, z the
 # net input, t the target, n the number of outputs.

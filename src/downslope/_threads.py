@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from downslope import _kernels
 from downslope._validate import as_count
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def set_num_threads(threads: int) -> None:
@@ -88,7 +91,7 @@ def register_with_threadpoolctl() -> None:
     class DownslopeController(LibController):  # type: ignore[misc]
         user_api = "downslope"
         internal_api = "downslope"
-        filename_prefixes = (Path(_kernels.__file__).name.partition(".")[0],)
+        filename_prefixes = (os.path.basename(_kernels.__file__).partition(".")[0],)
         check_symbols = ("downslope_get_num_threads", "downslope_set_num_threads")
 
         def get_num_threads(self) -> int:
@@ -116,6 +119,8 @@ def _from_environment() -> int | None:
 
 
 def _available_cpus() -> int:
+    from pathlib import Path  # takes time to import
+
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
     else:
@@ -131,6 +136,8 @@ def _cgroup_quota(root: Path) -> float:
     version 1 in two files of the controller "cpu".  In a container the paths of
     ``/proc/self/cgroup`` may be those of the host, of which only the upper part is mounted.
     """
+    from pathlib import PurePosixPath
+
     quota = math.inf
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():

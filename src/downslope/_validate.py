@@ -6,9 +6,8 @@ with contiguous columns (rows may be apart: a slice of rows is used where it lie
 
 from __future__ import annotations
 
-import difflib
 import math
-import secrets
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,8 @@ def choose(what: str, name: object, choices: Iterable[str]) -> str:
         raise TypeError(f"{what} must be a name (one of {', '.join(names)}); got {name!r}")
     if name in names:
         return name
+    import difflib  # takes time to import
+
     close = difflib.get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"unknown {what} {name!r}; {hint}choose one of: {', '.join(names)}")
@@ -77,7 +78,7 @@ def as_number(
 def as_seed(seed: object) -> int:
     """A whole number from 0 to 2**64 - 1; drawn at random for None."""
     if seed is None:
-        return secrets.randbits(64)
+        return int.from_bytes(os.urandom(8), "little")
     value = as_count("seed", seed, at_least=0)
     if value >= 1 << 64:
         raise ValueError(f"seed must be below 2**64; got {seed!r}")

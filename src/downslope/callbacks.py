@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterable
@@ -367,7 +366,7 @@ class Checkpoint(Callback):
         """A second name for the file that is about to be replaced; at no time is there none."""
         if not self.path.exists():
             return
-        temporary = self.path.with_name(f".downslope-{secrets.token_hex(8)}.tmp")
+        temporary = self.path.with_name(f".downslope-{os.urandom(8).hex()}.tmp")
         try:
             os.link(self.path, temporary)
         except OSError:  # a file system without hard links

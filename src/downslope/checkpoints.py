@@ -14,7 +14,6 @@ these.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -141,6 +140,8 @@ def _with_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, 
 
 def _digest(tensors: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> str:
     """Of all names, types, shapes, elements and texts."""
+    import hashlib  # takes time to import
+
     digest = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
     for name, tensor in sorted(tensors.items()):
         little = tensor.astype(tensor.dtype.newbyteorder("<"), order="C", copy=False)

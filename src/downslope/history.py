@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,6 +99,8 @@ class History:
         path : path
             A file that is there is replaced.
         """
+        import csv  # takes time to import
+
         columns = self.to_dict()
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

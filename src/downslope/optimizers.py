@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, fields
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from downslope._validate import as_count, as_number, choose
-from downslope.schedules import LearningRate, Schedule, as_schedule
+
+if TYPE_CHECKING:
+    from downslope.schedules import LearningRate, Schedule
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,9 +71,11 @@ class Optimizer(ABC):
     @property
     def schedule(self) -> Schedule | None:
         """The schedule of the learning rate, None for a constant one."""
-        return (
-            None if isinstance(self.learning_rate, int | float) else as_schedule(self.learning_rate)
-        )
+        if isinstance(self.learning_rate, int | float):
+            return None
+        from downslope.schedules import as_schedule  # takes time to import
+
+        return as_schedule(self.learning_rate)
 
     @property
     def hyper(self) -> tuple[float, ...]:
@@ -312,6 +316,8 @@ ema_overwrite_frequency
 
     @property
     def constants(self) -> tuple[float, ...]:
+        from decimal import Decimal  # takes time to import
+
         # decimal arithmetic is the same on every machine, a power of floats is not
         decay = Decimal("0.96") ** Decimal(self.momentum_decay)
         return (*super().constants, float(decay))

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 import downslope as ds
-from downslope.explain import Explanation
+from downslope.explanation import Explanation
 
 # The worked example: a 2-2-2 network, sigmoid everywhere, one bias for each layer.
 INPUT, TARGET = (0.95, 0.06), (0.05, 0.82)

@@ -24,7 +24,6 @@ import errno
 import json
 import math
 import os
-import secrets
 import stat
 import struct
 from collections.abc import Iterator, Mapping
@@ -229,7 +228,7 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
     os.stat(folder)  # the error for a missing folder names it, rather than the temporary file
     mode = _mode_of_writable(path)
     # Not made by `tempfile`, whose files only their owner can read, whatever the umask.
-    temporary = os.path.join(folder, f".downslope-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".downslope-{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope._validate import as_count
-from downslope.minimize import MinimizeResult, minimize
+from downslope.minimization import MinimizeResult, minimize
 from downslope.optimizers import SGD
 from downslope.plots._figure import (
     BLUE,

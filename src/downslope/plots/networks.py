@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from downslope import _kernels, _plan
 from downslope._validate import as_count, as_number, as_seed
 from downslope.activations import ACTIVATIONS, Activation, as_activation
-from downslope.explain import Explanation, LayerPass
+from downslope.explanation import Explanation, LayerPass
 from downslope.layers import Dense
 from downslope.losses import Loss
 from downslope.network import Network
