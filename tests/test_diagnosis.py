@@ -118,7 +118,8 @@ def fit_warnings(x, dtype="float32", method="fit"):
         elif method == "batches":
             net.fit([(x, y), (1e3 * x, y)], optimizer=ds.SGD(1e-9), epochs=2)
         else:
-            ds.Ensemble(1, [x.shape[1], 2, 1], dtype=dtype).fit(x, y, optimizer=ds.SGD(1e-9))
+            members = ds.Ensemble(1, [x.shape[1], 2, 1], dtype=dtype, seed=0)
+            members.fit(x, y, optimizer=ds.SGD(1e-9))
     return [warning for warning in caught if warning.category is ds.UnscaledInputsWarning]
 
 
