@@ -56,6 +56,9 @@ class Stepper:
             self.losses = _plan.make_losses(loss, network.outputs)
         self.state, self.descent = _make_descent(network, rule, memory)
         self.ranks: Ranks | None = None
+        # The loss of quick steps: one that takes any targets, at one learning rate.
+        quick = isinstance(loss, Loss) and loss.kind.takes_any and rule.schedule is None
+        self._quick_loss = self.losses[0] if quick else None
 
     def together(self) -> contextlib.AbstractContextManager[None]:
         """Around a run: what fails on one of the ranks ends all."""
@@ -89,6 +92,23 @@ class Stepper:
         )
         self.check(status)
         return total, batch
+
+    def step_ready(self, X: object, y: object, axes: int, threads: int) -> float | None:
+        """The mean loss of a step from arrays (rows, inputs) and (rows, outputs), or with one axis
+        from a row of each, quickly; None, and no step, unless the engine takes them as they are.
+
+        It makes its own claim on the network."""
+        if self._quick_loss is None or self.ranks is not None:
+            return None
+        done = self.descent.step_ready(
+            X, y, axes, self._quick_loss, self.network.exclusive, threads
+        )
+        if done is None:
+            return None
+        status, loss = done
+        if status:
+            self.check(status)
+        return loss
 
     def _train_own(
         self,

@@ -39,12 +39,13 @@ cdef class Dataset:
         return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
 
 
-def ready_dataset(Plan plan, x, y):
-    """A data set of two float arrays if the engine takes both as they are, or None."""
+cpdef Dataset ready_dataset(Plan plan, x, y, int axes=2):
+    """A data set of rows (rows, inputs) and (rows, outputs), or with one axis of a row of each;
+    None unless the engine takes both arrays as they are."""
     cdef Dataset data = Dataset.__new__(Dataset)
     cdef Py_ssize_t targets = 0
-    if not (ready_rows(x, plan.float_bits, plan.inputs, &data.rows, &data.x)
-            and ready_rows(y, plan.float_bits, plan.outputs, &targets, &data.y)
+    if not (ready_rows(x, plan.dtype, axes, plan.inputs, &data.rows, &data.x)
+            and ready_rows(y, plan.dtype, axes, plan.outputs, &targets, &data.y)
             and targets == data.rows > 0):
         return None
     data.arrays, data._plan, data.target_width = (x, y, None), plan, plan.outputs
@@ -108,16 +109,3 @@ cdef int _total_loss(
             return INTERRUPTED
         total[0] += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
     return OK
-
-
-def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
-    """The sum of the rows' losses."""
-    cdef const char *p = _vector(plan, parameters)
-    cdef Watch watch = _new_watch()
-    cdef double total = 0
-    cdef int status
-    ws.share(threads)
-    with nogil:
-        status = _total_loss(plan, p, data, loss, ws, threads, &watch, &total)
-    _propagate(status)
-    return total
