@@ -263,7 +263,7 @@ cdef bint plain_rows(
     cdef int last = axes - 1
     cdef bint fits = (
         view.ndim == axes and view.shape[last] == columns and not (writable and view.readonly)
-        and view.format[0] in (c"f", c"d")  # not so where the array is not aligned
+        and view.format[1] == 0  # not so where the array is not aligned
         and (columns <= 1 or view.strides[last] == view.itemsize))
     if fits and axes == 1:
         rows[0], block.stride = 1, columns

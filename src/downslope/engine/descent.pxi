@@ -519,10 +519,10 @@ cdef class Descent:
         return {name: phases[i] / steps for i, name in enumerate(PHASES)}
 
     def step_ready(self, x, y, int axes, Loss loss, Exclusive exclusive, int threads):
-        """One step, under a claim, from rows (rows, inputs) and (rows, outputs), or with one axis
-        from a row of each: a status and the mean loss.  None, and no step, unless the engine takes
-        both arrays as they are and gradients that a step must keep have their place."""
-        cdef Dataset data = ready_dataset(self.plan, x, y, axes)
+        """One step, under a claim, from rows (rows, inputs) and their targets or labels, or with
+        one axis from a single row: a status and the mean loss.  None, and no step, unless the
+        engine takes both as they are and gradients that a step must keep have their place."""
+        cdef Dataset data = _ready_dataset(self.plan, x, y, axes, loss_takes_labels(loss.code))
         cdef Watch watch = _new_watch()
         cdef double total = 0
         cdef int status = OK
