@@ -78,6 +78,17 @@ def test_a_step_is_its_gradients_and_an_update(rng, optimizer, dtype):
     np.testing.assert_array_equal(whole.state, parts.state)
 
 
+def test_a_step_of_wide_layers_is_its_gradients_and_an_update(rng, dtype):
+    """Wider than the parts in which a gradient is used up."""
+    x, y = rng.normal(size=(30, 20)), rng.normal(size=(30, 2))
+    whole, parts = (
+        ds.Trainer(ds.Network([20, 2100, 2], dtype=dtype, seed=1), "mse", ds.Adam()) for _ in "ab"
+    )
+    assert whole.step(x, y) == parts.compute_gradients(x, y)
+    parts.update()
+    np.testing.assert_array_equal(whole.network.parameters, parts.network.parameters)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     "options",

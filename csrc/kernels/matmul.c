@@ -135,10 +135,10 @@ enum { STRIP_BYTES = STRIP * (int)sizeof(real), ROW_BLOCK = 192, ROW_GROUP = 102
 enum { DEPTH_BLOCK = (STRIP_BYTES > 64 ? 32768 : 16384) / STRIP_BYTES };
 /* The most elements of a packed panel of b and of a packed block of a. */
 enum { PANEL = 512 * 1024 / (int)sizeof(real), BLOCK = ROW_BLOCK * DEPTH_BLOCK };
-/* The most columns of a panel, packed or not, so that a chunk of c has rows enough for a tile. */
-enum { PANEL_COLUMNS = 2048 };
 /* The most elements of c that wait for `finish` when they have no other place. */
 enum { CHUNK = 64 * 1024 / (int)sizeof(real) };
+/* The most columns of a panel, packed or not: a chunk has rows enough for any tile. */
+enum { PANEL_COLUMNS = CHUNK / TILE_ROWS / STRIP * STRIP };
 /* Rows lie far apart when they span more than this many elements (a first-level cache full). */
 enum { FAR_APART = 32768 / (int)sizeof(real) };
 /* So many rows, or columns, must use a packed operand for it to be worth it. */

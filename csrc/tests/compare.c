@@ -292,8 +292,8 @@ static void multiply(hash *h, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth, i
 
 /* Ragged shapes, and some that are cut into blocks of the depth and of the rows. */
 static void compare_product(void) {
-  static const ptrdiff_t large[][3] = {{61, 70, 300}, {25, 131, 601}, {401, 35, 60},
-                                       {3, 1, 2000},  {97, 1, 601},   {70, 65, 45}};
+  static const ptrdiff_t large[][3] = {{61, 70, 300}, {25, 131, 601}, {401, 35, 60}, {3, 1, 2000},
+                                       {7, 2100, 3},  {97, 1, 601},   {70, 65, 45},  {7, 2100, 3}};
   static const char *const names[] = {"product", "product_of_transposed_a",
                                       "product_of_transposed_b", "product_of_both_transposed"};
   for (int which = 0; which < 4; which++) {
