@@ -244,6 +244,68 @@ def test_learn_one_and_predict_one_are_step_and_predict(rng):
     assert_array_equal(first.parameters, second.parameters)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "value", [0.3, np.float32(0.3), np.float16(0.3), 2, np.int64(-2), True, 2**60 + 2**36 + 1, 1e20]
+)
+def test_a_target_that_is_a_number_is_one_in_an_array(rng, dtype, value):
+    x, y = rng.normal(size=(1, 3)).astype(dtype), np.array([[value]]).astype(dtype)
+    one, batch = (
+        ds.Trainer(ds.Network([3, 4, 1], dtype=dtype, seed=0), "mae", ds.SGD(1e-3))
+        for _ in range(2)
+    )
+    assert one.learn_one(x[0], value) == batch.step(x, y)
+    assert_array_equal(one.network.parameters, batch.network.parameters)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "value", "error", "message"),
+    [
+        ("mse", 1, float("nan"), ValueError, "must be finite"),
+        ("mse", 1, 1e39, ValueError, "must be finite"),
+        ("mse", 1, 10**400, TypeError, "must hold real numbers"),
+        ("mse", 2, 1.0, ValueError, r"must have shape \(rows, 2\)"),
+        ("cross_entropy", 2, 2, ValueError, "must lie in 0 .. 1"),
+        ("cross_entropy", 2, -1, ValueError, "must lie in 0 .. 1"),
+        ("cross_entropy", 2, 1.0, TypeError, "must be integers"),
+        ("cross_entropy", 2, np.float32(1), TypeError, "must be integers"),
+    ],
+)
+def test_a_target_that_is_no_fit_is_refused(loss, outputs, value, error, message):
+    output = "softmax" if loss == "cross_entropy" else "identity"
+    net = ds.Network([3, outputs], output=output, seed=0)
+    before = net.parameters.copy()
+    with pytest.raises(error, match=message):
+        ds.Trainer(net, loss).learn_one(np.ones(3, "float32"), value)
+    assert_array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize("labels", [[0, 2, 1, 2], [0, 2, 3, 1], [0, -1, 1, 2]])
+def test_labels_are_checked_and_taken_alike_in_every_type(rng, labels):
+    x = rng.normal(size=(4, 3)).astype("float32")
+    results = []
+    for kind in ("int64", "int32", ">i8"):
+        net = ds.Network([3, 3], output="softmax", seed=0)
+        y = np.array(labels, kind)
+        if min(labels) < 0 or max(labels) > 2:
+            with pytest.raises(ValueError, match=r"must lie in 0 .. 2"):
+                ds.Trainer(net, "cross_entropy").step(x, y)
+        else:
+            results.append(ds.Trainer(net, "cross_entropy").step(x, y))
+        results.append(net.parameters.tolist())
+    half = len(results) // 3
+    assert results[:half] == results[half : 2 * half] == results[2 * half :]
+
+
+def test_a_row_of_any_layout_is_predicted_alike(rng):
+    net = ds.Network([3, 4, 2], seed=0)
+    row = rng.normal(size=3).astype("float32")
+    apart = np.repeat(row, 2)[::2]
+    unaligned = np.frombuffer(b" " + row.tobytes(), "float32", offset=1)
+    for same in (row, apart, unaligned, row.astype(">f4"), row.tolist(), np.float64(row)):
+        assert_array_equal(net.predict_one(same), net.predict(row[None])[0])
+
+
 def test_learn_one_takes_a_number_or_a_row_as_target():
     net = ds.Network([2, 1], weights="zeros")
     trainer = ds.Trainer(net, "half_squared_error", ds.SGD(0.1))

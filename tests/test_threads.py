@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import functools
 import math
 import os
 import signal
@@ -252,6 +253,8 @@ REFUSED = {
     "compute_gradients": lambda t, x, y: t.compute_gradients(x, y),
     "update": lambda t, x, y: t.update(),
     "forward": lambda t, x, y: t.network.forward(x),
+    "step from plain arrays": lambda t, x, y: t.step(x.astype("float32"), y.astype("float32")),
+    "learn_one": lambda t, x, y: t.learn_one(x[0].astype("float32"), y[0].astype("float32")),
     "backward": lambda t, x, y: t.network.backward(y),
     "save": lambda t, x, y: t.save("never.safetensors"),
 }
@@ -275,6 +278,19 @@ def test_concurrent_training_of_one_network_is_refused(rng, name):
         losses = trainer.fit(x, y, epochs=3, callbacks=[AtEpochBegin(interfere)]).loss
         runs.append([trainer.network.parameters, trainer.state, np.array(losses)])
     assert_same(*runs)
+
+
+def test_a_claim_lasts_until_its_last_release():
+    trainer = ds.Trainer(ds.Network([2, 1], seed=0))
+    row = np.ones((1, 2), "float32")
+    step = functools.partial(trainer.step, row, row[:, :1])
+    with trainer.network.exclusive:
+        with trainer.network.exclusive:
+            step()
+        with pytest.raises(RuntimeError, match="another thread is training this network"):
+            in_another_thread(step)
+    in_another_thread(step)
+    assert trainer.steps == 2
 
 
 def test_one_network_can_be_trained_by_threads_in_turn(rng):

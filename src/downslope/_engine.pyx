@@ -27,6 +27,9 @@ import numpy as np
 from downslope._memory import aligned_zeros
 
 from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext
+from cpython.pythread cimport (
+    NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_release_lock, PyThread_type_lock)
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport INFINITY, isfinite, isinf, sqrt
 from libc.stdint cimport int8_t, int64_t, uint64_t
@@ -40,19 +43,23 @@ from downslope._kernels cimport (
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
     ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
     gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, permutation,
-    ready_rows, rows_of, vector_of)
+    plain_rows, ready_rows, rows_of, vector_of)
 from downslope.session cimport DS_SESSION, DS_SESSION_ROWS, ds_session
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
+cdef object _empty = np.empty
+
 # One module, in files by subject.
 include "engine/plan.pxi"
 include "engine/threads.pxi"
 include "engine/noise.pxi"
 include "engine/signals.pxi"
+include "engine/exclusive.pxi"
 include "engine/passes.pxi"
 include "engine/data.pxi"
+include "engine/inference.pxi"
 include "engine/descent.pxi"
 include "engine/session.pxi"

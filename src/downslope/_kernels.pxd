@@ -171,6 +171,12 @@ cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil
 cdef ds_rows rows_of(object array, int float_bits, bint writable, Py_ssize_t *rows) except *
 cdef char *vector_of(object array, int float_bits, bint writable) except? NULL
 
-# Whether a float array is what the engine takes as it is (see `is_ready`), and its rows if so.
+# Whether something is an array of one number type, of (rows, columns) with two axes or of
+# (columns,) with one, laid out as the engine takes it; and its rows if so.
+cdef bint plain_rows(
+    object array, object dtype, int axes, Py_ssize_t columns, bint writable, Py_ssize_t *rows,
+    ds_rows *block) except -1
+# The same of what the engine takes as it is (see `is_ready`).
 cdef bint ready_rows(
-    object array, int float_bits, Py_ssize_t columns, Py_ssize_t *rows, ds_rows *block) except -1
+    object array, object dtype, int axes, Py_ssize_t columns, Py_ssize_t *rows,
+    ds_rows *block) except -1

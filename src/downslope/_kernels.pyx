@@ -214,6 +214,12 @@ def orthogonalize(double[:, ::1] a):
 
 # ---- Arrays ----
 
+#: Elements looked at in one go: bounds the memory of a check, whatever the size of the data.
+LOOK_SIZE = 1 << 20
+
+cdef Py_ssize_t _look_size = LOOK_SIZE
+cdef object _ndarray = np.ndarray, _float32 = np.dtype(np.float32)
+
 
 cdef void *_buffer_of(
     object array, int float_bits, bint writable, int ndim, Py_ssize_t *rows, Py_ssize_t *stride
@@ -246,35 +252,52 @@ cdef char *vector_of(object array, int float_bits, bint writable) except? NULL:
     return <char *>_buffer_of(array, float_bits, writable, 1, &count, &stride)
 
 
-cdef bint ready_rows(
-    object array, int float_bits, Py_ssize_t columns, Py_ssize_t *rows, ds_rows *block
+cdef bint plain_rows(
+    object array, object dtype, int axes, Py_ssize_t columns, bint writable, Py_ssize_t *rows,
+    ds_rows *block
 ) except -1:
     cdef Py_buffer view
-    cdef Py_ssize_t bad = -1
+    if type(array) is not _ndarray or array.dtype is not dtype:
+        return False
     PyObject_GetBuffer(array, &view, PyBUF_RECORDS_RO)
+    cdef int last = axes - 1
     cdef bint fits = (
-        view.ndim == 2 and view.shape[1] == columns
-        and view.format[0] in (c"f", c"d")  # not so where the array is not aligned
-        and (columns <= 1 or view.strides[1] == view.itemsize)
-        and (view.shape[0] <= 1 or view.strides[0] > 0) and view.strides[0] % view.itemsize == 0)
-    if fits:
-        rows[0] = view.shape[0]
-        block.data, block.stride = view.buf, view.strides[0] // view.itemsize
-        with nogil:
-            bad = active_kernels(float_bits).first_not_finite(rows[0], columns, block[0])
+        view.ndim == axes and view.shape[last] == columns and not (writable and view.readonly)
+        and view.format[1] == 0  # not so where the array is not aligned
+        and (columns <= 1 or view.strides[last] == view.itemsize))
+    if fits and axes == 1:
+        rows[0], block.stride = 1, columns
+    elif fits:
+        rows[0], block.stride = view.shape[0], view.strides[0] // view.itemsize
+        fits = (rows[0] <= 1 or block.stride > 0) and view.strides[0] % view.itemsize == 0
+    block.data = view.buf
     PyBuffer_Release(&view)
-    return fits and bad < 0
+    return fits
+
+
+cdef bint ready_rows(
+    object array, object dtype, int axes, Py_ssize_t columns, Py_ssize_t *rows, ds_rows *block
+) except -1:
+    cdef Py_ssize_t bad
+    if not (plain_rows(array, dtype, axes, columns, False, rows, block)
+            and rows[0] * columns <= _look_size):
+        return False
+    cdef int float_bits = 32 if dtype is _float32 else 64
+    with nogil:
+        bad = active_kernels(float_bits).first_not_finite(rows[0], columns, block[0])
+    return bad < 0
 
 
 # ---- Checks ----
 
 
-def is_ready(array, Py_ssize_t columns, int float_bits) -> bool:
-    """Whether a float array is what the engine takes as it is: (rows, columns), columns contiguous,
-    rows apart by whole elements, all of it finite."""
+def is_ready(array, Py_ssize_t columns, dtype) -> bool:
+    """Whether something is an array that the engine takes as it is: (rows, columns) of the float
+    type, columns contiguous, rows apart by whole elements, all of it finite, and small enough to be
+    looked at in one go."""
     cdef ds_rows block
     cdef Py_ssize_t rows
-    return ready_rows(array, float_bits, columns, &rows, &block)
+    return ready_rows(array, dtype, 2, columns, &rows, &block)
 
 
 cdef int _extent(object array, uintptr_t *begin, uintptr_t *end) except -1:

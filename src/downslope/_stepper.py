@@ -56,6 +56,10 @@ class Stepper:
             self.losses = _plan.make_losses(loss, network.outputs)
         self.state, self.descent = _make_descent(network, rule, memory)
         self.ranks: Ranks | None = None
+        # The loss of quick steps, at one learning rate: of any targets, or of labels.
+        kind = loss.kind if isinstance(loss, Loss) and rule.schedule is None else None
+        quick = kind is not None and (kind.takes_any or kind.label_kernel is not None)
+        self._quick_loss = self.losses[1] if quick else None
 
     def together(self) -> contextlib.AbstractContextManager[None]:
         """Around a run: what fails on one of the ranks ends all."""
@@ -89,6 +93,24 @@ class Stepper:
         )
         self.check(status)
         return total, batch
+
+    def step_ready(self, X: object, y: object, axes: int, threads: int) -> float | None:
+        """The mean loss of a step from rows (rows, inputs) and their targets or labels, or with
+        one axis from a single row, quickly; None, and no step, unless the engine takes them as
+        they are.
+
+        It makes its own claim on the network."""
+        if self._quick_loss is None or self.ranks is not None:
+            return None
+        done = self.descent.step_ready(
+            X, y, axes, self._quick_loss, self.network.exclusive, threads
+        )
+        if done is None:
+            return None
+        status, loss = done
+        if status:
+            self.check(status)
+        return loss
 
     def _train_own(
         self,

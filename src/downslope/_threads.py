@@ -76,9 +76,10 @@ def get_num_threads() -> int:
 def resolve(threads: int | None) -> int:
     """The number of threads for one call: what it asks for, or the default."""
     if threads is None:
-        return get_num_threads()
-    count = as_count("threads", threads)
-    return count if count <= _kernels.MAX_THREADS else _kernels.MAX_THREADS
+        return _kernels.get_num_threads() or get_num_threads()
+    if threads == 1 and type(threads) is int:
+        return 1  # quickly
+    return min(as_count("threads", threads), _kernels.MAX_THREADS)
 
 
 def register_with_threadpoolctl() -> None:

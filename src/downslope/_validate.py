@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from downslope import _kernels
 
 if TYPE_CHECKING:
     from downslope.losses import Loss
-
-# Elements looked at in one go: bounds the memory of a check, whatever the size of the data.
-LOOK_SIZE = 1 << 20
 
 
 def choose(what: str, name: object, choices: Iterable[str]) -> str:
@@ -109,13 +106,8 @@ def as_rows(name: str, values: Any, columns: int, dtype: np.dtype[Any]) -> NDArr
     ValueError
         If the shape is wrong or a value is not finite.
     """
-    if (
-        type(values) is np.ndarray
-        and values.dtype is dtype
-        and values.size <= LOOK_SIZE
-        and _kernels.is_ready(values, columns, dtype.itemsize * 8)
-    ):
-        return values  # the usual case of a single step or prediction, quickly
+    if _kernels.is_ready(values, columns, dtype):
+        return cast("NDArray[Any]", values)  # the usual case, quickly
     array = as_numeric(name, values)
     if array.ndim == 1 and columns == 1:
         array = array.reshape(-1, 1)
@@ -329,10 +321,10 @@ def _array_over(name: str, memory: Any) -> NDArray[Any]:
 
 def _chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """The array in chunks of rows, each with the number of its first row."""
-    if array.size <= LOOK_SIZE:
+    if array.size <= _kernels.LOOK_SIZE:
         yield 0, array
         return
-    step = max(1, LOOK_SIZE // max(1, array.shape[1]))
+    step = max(1, _kernels.LOOK_SIZE // max(1, array.shape[1]))
     for first in range(0, len(array), step):
         yield first, array[first : first + step]
 

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _kernels, _own_loss, _plan, _threads
-from downslope._exclusive import Exclusive
 from downslope._layer_list import as_layers, check_layers, from_widths, refuse_beside_layers
 from downslope._memory import aligned_zeros
 from downslope._own_loss import Data, LossFunction, Rows
 from downslope._validate import (
-    LOOK_SIZE,
     as_any_targets,
     as_count,
     as_finite,
@@ -40,9 +38,6 @@ if TYPE_CHECKING:
     from downslope.diagnosis import Diagnosis
     from downslope.history import History
     from downslope.optimizers import LBFGS, Optimizer
-
-# Rows that go through the layers together in `predict`.
-_PREDICT_ROWS = 512
 
 
 class Network:
@@ -184,10 +179,10 @@ class Network:
         if self._gradients is not None and np.may_share_memory(self._gradients, self._parameters):
             raise ValueError("parameters and gradients overlap; give each memory of its own")
         self.layers: list[Layer] = _plan.make_views(inputs, dense, self._parameters)
-        self._idle: list[_engine.Workspace] = []  # of `predict`, one for each thread at work
+        self._inference = _engine.Inference(self._engine_plan, self._parameters)
         self._pass = Pass(self)  # of the last `forward`
         #: Held by the thread that trains the network.
-        self.exclusive = Exclusive(
+        self.exclusive = _engine.Exclusive(
             "another thread is training this network, or in its forward() or backward(). Train one "
             "network from one thread at a time, or copies of it: copy.deepcopy(network)"
         )
@@ -247,17 +242,12 @@ class Network:
         >>> net.predict([[1.0, 1.0]])
         array([[3.]], dtype=float32)
         """
-        x = as_rows("X", X, self.inputs, self.dtype)
-        result = self._output_array(out, x)
-        if len(x) == 0:
-            return result
-        workspace = self._take_workspace()
-        try:
-            _engine.predict(
-                self._engine_plan, self._parameters, x, result, workspace, _threads.resolve(threads)
-            )
-        finally:
-            self._idle.append(workspace)
+        count = _threads.resolve(threads)
+        result = self._inference.predict_ready(X, 2, out, count)
+        if result is None:
+            x = as_rows("X", X, self.inputs, self.dtype)
+            result = self._output_array(out, x)
+            self._inference.predict(x, result, count)
         return result
 
     def predict_one(self, x: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
@@ -284,7 +274,10 @@ class Network:
         >>> net.predict_one([1.0, 1.0])
         array([3.], dtype=float32)
         """
-        return self.predict(as_row("x", x, self.inputs), threads=threads)[0]
+        result = self._inference.predict_ready(x, 1, None, _threads.resolve(threads))
+        if result is None:
+            result = self.predict(as_row("x", x, self.inputs), threads=threads)[0]
+        return result
 
     def forward(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
         """The outputs for rows of inputs, keeping what `backward` needs; see `Pass` for several.
@@ -606,7 +599,7 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
     ) -> Data:
         """Checked rows, targets and weights, as the engine takes them; or a function."""
         takes_any = isinstance(loss, Loss) and loss.kind.takes_any
-        if takes_any and sample_weight is None and _are_plain(X, y, self.dtype):
+        if takes_any and sample_weight is None:
             ready = _engine.ready_dataset(self._engine_plan, X, y)
             if ready is not None:
                 return ready  # the usual case of a single step, quickly
@@ -622,29 +615,10 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
         if isinstance(data, Rows):
             return _own_loss.mean_loss(self, data, threads)
         assert isinstance(loss, Loss)
-        workspace = self._take_workspace()
-        try:
-            total = _engine.evaluate(
-                self._engine_plan,
-                self._parameters,
-                data,
-                _plan.make_losses(loss, self.outputs)[data.has_labels],
-                workspace,
-                threads,
-            )
-        finally:
-            self._idle.append(workspace)
-        return total / data.rows
+        losses = _plan.make_losses(loss, self.outputs)
+        return self._inference.evaluate(data, losses[data.has_labels], threads) / data.rows
 
     # ---- Inside ----
-
-    def _take_workspace(self) -> _engine.Workspace:
-        """An idle workspace for inference, or a new one: each is used by one thread at a time."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            rows = min(_PREDICT_ROWS, self._engine_plan.block_rows)
-            return _engine.Workspace(self._engine_plan, rows, False)
 
     def _output_array(self, out: NDArray[Any] | None, x: NDArray[Any]) -> NDArray[Any]:
         shape = (len(x), self.outputs)
@@ -698,12 +672,3 @@ def as_network(network: object) -> Network:
     if not isinstance(network, Network):
         raise TypeError(f"network must be a downslope.Network; got {type(network).__name__}")
     return network
-
-
-def _are_plain(X: object, y: object, dtype: np.dtype[Any]) -> bool:
-    """Whether both are small enough arrays of the float type, to be looked at in one go."""
-    return (
-        type(X) is type(y) is np.ndarray
-        and X.dtype is y.dtype is dtype
-        and X.size + y.size <= LOOK_SIZE
-    )

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _threads
-from downslope._exclusive import Exclusive
 from downslope._validate import as_memory, as_rows, some_rows
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Pass:
         self._plan = network._engine_plan
         self._parameters = network.parameters
         self._workspace: _engine.Workspace | None = None
-        self._exclusive = Exclusive(
+        self._exclusive = _engine.Exclusive(
             "another thread is in this pass; give each thread a Pass of its own"
         )
         self.rows = 0

@@ -199,13 +199,14 @@ class Trainer:
             ones.
         """
         self._refuse_lbfgs("step()")
-        data = self.network.dataset(X, y, self.loss, sample_weight)
         threads = _threads.resolve(self.threads)
-        self.network.exclusive.claim()
-        try:
+        if sample_weight is None:
+            loss = self._stepper.step_ready(X, y, 2, threads)
+            if loss is not None:
+                return loss
+        data = self.network.dataset(X, y, self.loss, sample_weight)
+        with self.network.exclusive:
             total, _ = self._stepper.train(data, None, data.rows, threads)
-        finally:
-            self.network.exclusive.release()
         return total / data.rows
 
     def learn_one(self, x: ArrayLike, y: ArrayLike) -> float:
@@ -235,7 +236,11 @@ class Trainer:
         >>> trainer.learn_one([1.0, 2.0], 3.0)
         4.5
         """
-        return self.step(as_row("x", x, self.network.inputs), np.asarray(y)[None])
+        self._refuse_lbfgs("step()")
+        loss = self._stepper.step_ready(x, y, 1, _threads.resolve(self.threads))
+        if loss is None:
+            loss = self.step(as_row("x", x, self.network.inputs), np.asarray(y)[None])
+        return loss
 
     def row_gradients(
         self,

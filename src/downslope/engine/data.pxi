@@ -1,5 +1,17 @@
 # Data sets and mini-batches: rows copied next to each other, or used where they lie.
 
+# Up to here float64 holds every integer.
+cdef double EXACT_INTEGER = 1 << 53
+
+cdef object _int64 = np.dtype(np.int64)
+cdef tuple _floats = (float, np.float32), _numbers = (*_floats, int, np.integer)
+
+
+cdef union Number:
+    float single
+    double real
+    int64_t label
+
 
 cdef class Dataset:
     """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
@@ -12,6 +24,7 @@ cdef class Dataset:
     cdef Py_ssize_t target_width    # columns of y, or one label
     cdef const int64_t *labels
     cdef const char *weight
+    cdef Number _number             # the target of a single row, if it is no array
 
     def __init__(self, Plan plan, x, y, weight):
         cdef const int64_t[::1] labels
@@ -38,17 +51,62 @@ cdef class Dataset:
         """A data set of some rows, copied."""
         return Dataset(self._plan, *(a if a is None else a[rows] for a in self.arrays))
 
+    cdef bint take_number(self, y, bint labels) except -1:
+        """A number as the target of the only row, if it fits exactly."""
+        cdef double value
+        try:
+            value = y
+        except OverflowError:
+            return False
+        if not -EXACT_INTEGER <= value <= EXACT_INTEGER:
+            return False
+        if labels:
+            self._number.label = <int64_t>value
+            self.labels = &self._number.label
+            return not isinstance(y, _floats) and 0 <= value < self._plan.outputs
+        if self._plan.float_bits == 32:
+            self._number.single = <float>value
+        else:
+            self._number.real = value
+        self.y.data, self.y.stride = &self._number, 1
+        return self._plan.outputs == 1
+
+    cdef bint take_labels(self, y) except -1:
+        """Class labels, if they are as they should be."""
+        cdef ds_rows block
+        cdef Py_ssize_t one, i
+        if not plain_rows(y, _int64, 1, self.rows, False, &one, &block):
+            return False
+        self.labels = <const int64_t *>block.data
+        for i in range(self.rows):
+            if not 0 <= self.labels[i] < self._plan.outputs:
+                return False
+        return True
+
 
 def ready_dataset(Plan plan, x, y):
-    """A data set of two float arrays if the engine takes both as they are, or None."""
+    """A data set of two float arrays (rows, inputs) and (rows, outputs), or None unless the engine
+    takes both as they are."""
+    return _ready_dataset(plan, x, y, 2, False)
+
+
+cdef Dataset _ready_dataset(Plan plan, x, y, int axes, bint labels):
+    """The same of labels (rows,) too; or with one axis of a row (inputs,) and its target."""
     cdef Dataset data = Dataset.__new__(Dataset)
     cdef Py_ssize_t targets = 0
-    if not (ready_rows(x, plan.float_bits, plan.inputs, &data.rows, &data.x)
-            and ready_rows(y, plan.float_bits, plan.outputs, &targets, &data.y)
-            and targets == data.rows > 0):
+    cdef bint fits
+    data.arrays, data._plan = (x, y, None), plan
+    data.target_width = 1 if labels else plan.outputs
+    if not ready_rows(x, plan.dtype, axes, plan.inputs, &data.rows, &data.x) or data.rows == 0:
         return None
-    data.arrays, data._plan, data.target_width = (x, y, None), plan, plan.outputs
-    return data
+    if axes == 1 and isinstance(y, _numbers):
+        fits = data.take_number(y, labels)
+    elif labels:
+        fits = data.take_labels(y)
+    else:
+        fits = (ready_rows(y, plan.dtype, axes, plan.outputs, &targets, &data.y)
+                and targets == data.rows)
+    return data if fits else None
 
 
 # Some rows of a data set: in place, or gathered into the workspace.
@@ -108,16 +166,3 @@ cdef int _total_loss(
             return INTERRUPTED
         total[0] += _loss(plan, ws, rows, loss, batch.target, batch.weight, 1, no_delta, threads)
     return OK
-
-
-def evaluate(Plan plan, parameters, Dataset data, Loss loss, Workspace ws, int threads) -> float:
-    """The sum of the rows' losses."""
-    cdef const char *p = _vector(plan, parameters)
-    cdef Watch watch = _new_watch()
-    cdef double total = 0
-    cdef int status
-    ws.share(threads)
-    with nogil:
-        status = _total_loss(plan, p, data, loss, ws, threads, &watch, &total)
-    _propagate(status)
-    return total

@@ -518,6 +518,25 @@ cdef class Descent:
                 clock = _lap(&phases[5], clock)
         return {name: phases[i] / steps for i, name in enumerate(PHASES)}
 
+    def step_ready(self, x, y, int axes, Loss loss, Exclusive exclusive, int threads):
+        """One step, under a claim, from rows (rows, inputs) and their targets or labels, or with
+        one axis from a single row: a status and the mean loss.  None, and no step, unless the
+        engine takes both as they are and gradients that a step must keep have their place."""
+        cdef Dataset data = _ready_dataset(self.plan, x, y, axes, loss_takes_labels(loss.code))
+        cdef Watch watch = _new_watch()
+        cdef double total = 0
+        cdef int status = OK
+        if data is None or (self._gradients == NULL and not self.is_fused(data.rows)):
+            return None
+        exclusive.claim()
+        try:
+            self.reserve(data.rows, threads)
+            with nogil:
+                status = self.step(data, loss, NULL, 0, data.rows, threads, &watch, &total)
+        finally:
+            exclusive.release()
+        return _propagate(status), total / data.rows
+
     def compute_gradients(self, Dataset data, Loss loss, int threads) -> tuple[int, float]:
         """The gradients of all rows as one batch, kept; returns as `train` does."""
         return self.compute_part(data, loss, None, 0, data.rows, data.rows, False, True, threads)

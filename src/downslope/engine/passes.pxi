@@ -344,28 +344,6 @@ cdef inline char *_vector(Plan plan, object array, bint writable=False) except? 
     return NULL if array is None else vector_of(array, plan.float_bits, writable)
 
 
-def predict(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
-    """out (rows, outputs) = the network's outputs for x (rows, inputs), block after block."""
-    cdef const char *p = _vector(plan, parameters)
-    cdef Py_ssize_t block, first, rows, n, last = plan.n_layers - 1
-    cdef ds_rows source = _matrix(plan, x, &n), target = _matrix(plan, out, &n, writable=True)
-    cdef ds_rows own = ws.y[last]
-    cdef Watch watch = _new_watch()
-    cdef int status = OK
-    ws.share(threads)
-    with nogil:
-        for block in range(_blocks(n, ws.rows)):
-            first = block * ws.rows
-            rows = min(ws.rows, n - first)
-            ws.y[last] = _rows_from(target, first, plan.itemsize)
-            status = _forward(plan, p, _rows_from(source, first, plan.itemsize), rows, ws, True,
-                              threads, &watch)
-            if status != OK:
-                break
-        ws.y[last] = own
-    _propagate(status)
-
-
 def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     """A forward pass that keeps what `backward` needs in a training workspace, x among it."""
     cdef const char *p = _vector(plan, parameters)

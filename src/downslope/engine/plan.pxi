@@ -43,6 +43,7 @@ cdef class Plan:
     cdef readonly Py_ssize_t n_layers, inputs, outputs, widest, parameters, itemsize, block_rows
     cdef readonly double flops_per_row
     cdef readonly int float_bits
+    cdef readonly object dtype
     cdef readonly bint penalized            # a trained layer has a penalty
     cdef readonly Py_ssize_t first_trained  # no layer before it changes
     cdef readonly bint small                # one update may take all gradients
@@ -58,6 +59,7 @@ cdef class Plan:
         if self.layers == NULL:
             raise MemoryError
         self.n_layers, self.float_bits, self.itemsize = len(layers), float_bits, float_bits // 8
+        self.dtype = np.dtype(np.float32 if float_bits == 32 else np.float64)
         self.kernels = active_kernels(float_bits)
         self.first_trained = len(layers)
         for i, fields in enumerate(layers):
