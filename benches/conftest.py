@@ -27,18 +27,12 @@ Record = dict[str, Any]
 _RECORDS = pytest.StashKey[list[Record]]()
 
 
-# What peers do to each other is not an error of ours: PyTorch's compiler uses what PyTorch deprecates,
-# and JAX's arrays, under Keras, have no `copy` for NumPy 2.
+# What peers do to each other is not an error of ours: PyTorch's compiler uses what PyTorch
+# deprecates, and JAX's arrays, under Keras, have no `copy` for NumPy 2.
 PEERS_WARNINGS = [
     "ignore:`torch.jit:DeprecationWarning",
     "ignore:__array__ implementation:DeprecationWarning",
 ]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Add to the filters of pyproject.toml, which make warnings errors."""
-    for line in PEERS_WARNINGS:
-        config.addinivalue_line("filterwarnings", line)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RECORDS] = []
+    for line in PEERS_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
