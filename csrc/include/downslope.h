@@ -126,7 +126,7 @@ typedef struct ds_rows {
   ptrdiff_t stride;
 } ds_rows;
 
-/* Called by a product for every finished tile, while it is in the first-level cache:
+/* Called by a product for every finished part, while it is in the first or second level of the caches:
  * tile (rows, cols) holds elements (i..i+rows, j..j+cols) of the product. */
 typedef void (*ds_finish_fn)(const void *context, ptrdiff_t i, ptrdiff_t j, ptrdiff_t rows,
                              ptrdiff_t cols, ds_rows tile);

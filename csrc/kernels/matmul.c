@@ -21,6 +21,7 @@
  * Operands are packed when they are transposed or their rows lie so far apart that they would fall on
  * the same few sets of the first-level cache, and when they are used often enough; else they are
  * read where they lie.
+ * A strip of one column puts the rows along the vectors instead.
  * Rows are split evenly over the tiles (32 rows in tiles of at most 6 are 6 6 5 5 5 5, not
  * 6 6 6 6 6 2), so that no tile is left with too few sums to fill the FMA pipes.
  * (benches/test_kernels.py shows the rates.)
@@ -274,15 +275,16 @@ static ptrdiff_t column(const part *t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j,
   const ds_product *p = t->whole;
   const ds_rows start =
       t->k_begin == 0 ? ds_at((ds_rows){(void *)p->start, p->start_row}, i, j) : c;
+  const real *a = t->a;
   ptrdiff_t done = 0;
   if (VEC == 1 || t->a_depth != 1 || t->depth < VEC) return 0;
-#define ROWS(vectors)                                                                             \
-  for (; done + (vectors) * VEC <= rows; done += (vectors) * VEC) {                               \
-    rows_of_column(vectors, t, t->a + done * t->a_row, ds_at(start, done, 0), ds_at(c, done, 0)); \
+  for (; done + COLUMN_VECTORS * VEC <= rows; done += COLUMN_VECTORS * VEC) {
+    rows_of_column(COLUMN_VECTORS, t, a + done * t->a_row, ds_at(start, done, 0),
+                   ds_at(c, done, 0));
   }
-  ROWS(COLUMN_VECTORS)
-  ROWS(1)
-#undef ROWS
+  for (; done + VEC <= rows; done += VEC) {
+    rows_of_column(1, t, a + done * t->a_row, ds_at(start, done, 0), ds_at(c, done, 0));
+  }
   return done;
 }
 

@@ -12,11 +12,12 @@ One mini-batch (docs/design.md follows it through the files):
 
 A batch larger than the workspace's block goes through in blocks of rows that add up to the whole
 gradient, then the update is made at once; so does any step so long that Ctrl-C could not wait for
-its end.  Else the update is the epilogue of the gradient product and the gradient is never stored.
-Both give the same bits: a gradient element is one chain over the batch's rows either way.
+its end, and a step of a small network, whose gradients stay in the caches.  Else the update is the
+epilogue of the gradient product and the gradient is never stored.  Both give the same bits: a
+gradient element is one chain over the batch's rows either way.
 
-Threads: each product is cut into parts that compute whole elements (rows of the output, or rows or
-columns of the weights), so their number does not show in the result.
+Threads: each product is cut by rows or by columns into parts that compute whole elements, so their
+number does not show in the result.
 """
 
 import os

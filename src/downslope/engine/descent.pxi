@@ -1,7 +1,7 @@
 # Gradient descent: steps, epochs, runs.
 
-# A step leaves the gradients of a network of so many parameters in the caches, and one thread
-# updates them all at once, without the calls and the edges of an update for each part of each ...
+# The gradients of a network of so many parameters stay in the caches until the update takes them,
+# without the calls and the edges of an update for each part of each ...
 cdef Py_ssize_t SMALL_PARAMETERS = 8192
 # ... and a batch of one row takes a short way to them.
 cdef Py_ssize_t SINGLE_PARAMETERS = 2048
@@ -183,13 +183,10 @@ cdef class Descent:
         self.ws.share(threads)
 
     cdef bint is_fused(self, Py_ssize_t rows) noexcept nogil:
-        """Whether a step's update is the gradient's epilogue; clipping wants the whole of it."""
+        """Whether a step needs no place of the caller's for its gradients: the update takes them in
+        parts, or from the workspace if they are few.  Clipping wants the whole of them."""
         return (isinf(self.clip_value) and isinf(self.clip_norm)
                 and rows <= self.plan.block_rows and rows * self.plan.flops_per_row <= FUSED_FLOPS)
-
-    cdef bint is_small(self, Py_ssize_t rows) noexcept nogil:
-        """Whether a step's gradients stay in the workspace until one update takes them all."""
-        return self.plan.small and self.weight_decay == 0 and self.is_fused(rows)
 
     cdef void prepare(self, double factor, double *coefficients) noexcept nogil:
         """The coefficients of the coming step, at the learning rate times `factor`."""
@@ -234,8 +231,8 @@ cdef class Descent:
         cdef Layer *layer
         cdef ds_rows weights
         if not step.fused:
-            self.clip()
-            self.update_layers(step)
+            self.clip(step.gradients)
+            self.update_from(step)
         for l in range(self.plan.n_layers):
             layer = &self.plan.layers[l]
             if layer.trainable and not isinf(layer.max_norm):
@@ -250,38 +247,41 @@ cdef class Descent:
                 memcpy(self._parameters, self._average, n * self.plan.itemsize)
         return OVERFLOW if self._overflow else OK
 
-    cdef void clip(self) noexcept nogil:
+    cdef void clip(self, char *values) noexcept nogil:
         """First each element of the gradients, then the norm of all; a norm that is not finite is
         left to the update, which finds the elements."""
         cdef ds_rows gradients
         cdef double squares, norm
         if not isinf(self.clip_value):
-            self.plan.kernels.clip(self.plan.parameters, self._gradients, self.clip_value)
+            self.plan.kernels.clip(self.plan.parameters, values, self.clip_value)
         if not isinf(self.clip_norm):
-            self.plan.kernels.power_sums(
-                self.plan.parameters, self._gradients, NULL, &squares)
+            self.plan.kernels.power_sums(self.plan.parameters, values, NULL, &squares)
             norm = sqrt(squares)
             if isfinite(norm) and norm > self.clip_norm:
-                gradients.data, gradients.stride = self._gradients, self.plan.parameters
+                gradients.data, gradients.stride = values, self.plan.parameters
                 self.plan.kernels.scale(
                     1, self.plan.parameters, gradients, self.clip_norm / norm)
 
-    cdef void update_layers(self, Step *step) noexcept nogil:
+    cdef void update_from(self, Step *step) noexcept nogil:
         """The update from gradients that were kept; the penalties are in them."""
-        cdef Py_ssize_t l, n
+        cdef Py_ssize_t l, n = self.plan.parameters
         cdef Layer *layer
         cdef ds_rows gradients
         cdef ds_update_finish finish
         step.penalty = 0
+        if self.plan.uniform and step.decay == 0:
+            gradients.data, gradients.stride = step.gradients, n
+            self.plan.kernels.finish_update(&step.update, 0, 0, 1, n, gradients)
+            return
         for l in range(self.plan.n_layers):
             layer = &self.plan.layers[l]
             if not layer.trainable:
                 continue
             n = gradients.stride = layer.inputs * layer.outputs
-            gradients.data = _at(self._gradients, layer.weights, self.plan)
+            gradients.data = _at(step.gradients, layer.weights, self.plan)
             finish = _weight_update(self.plan, layer, step, n)
             self.plan.kernels.finish_update(&finish, 0, 0, 1, n, gradients)
-            gradients.data = _at(self._gradients, layer.bias, self.plan)
+            gradients.data = _at(step.gradients, layer.bias, self.plan)
             gradients.stride = layer.bias_count
             finish = _update_at(self.plan, layer, step, layer.bias, layer.bias_count)
             self.plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, gradients)
@@ -291,23 +291,18 @@ cdef class Descent:
         int threads, Watch *watch, double *total,
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
-        cdef bint small = self.is_small(rows)
-        cdef Step step = self.begin(self.is_fused(rows), rows)
+        cdef bint fused = self.is_fused(rows), small = fused and self.plan.small
+        cdef Step step = self.begin(fused and not small, rows)
         cdef int status
-        if small and rows == 1 and self.plan.parameters <= SINGLE_PARAMETERS:
+        if small:
+            step.gradients = self.ws.gradients
+        if small and rows == 1 and self.plan.single:
             status = self.single_row(data, loss, order[first] if order != NULL else first, watch,
                                      total)
         else:
-            if small:
-                step.fused, step.gradients = False, self.ws.gradients
             status = self.accumulate(
                 data, loss, order, first, rows, rows, &step, threads, watch, total)
-        if status != OK:
-            return status
-        if small:
-            step.fused = True
-            self.update_small(&step)
-        return self.finish(&step)
+        return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
         self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t first, Py_ssize_t rows,
@@ -358,15 +353,6 @@ cdef class Descent:
             return LOSS_NOT_FINITE
         total[0] += row_loss
         return OK
-
-    cdef void update_small(self, Step *step) noexcept nogil:
-        """All parameters of a small network from the gradients in the workspace."""
-        cdef ds_rows gradients
-        gradients.data, gradients.stride = self.ws.gradients, self.plan.parameters
-        if self.plan.kernels.updates[self.optimizer](
-                1, self.plan.parameters, gradients, self._parameters, step.update.states,
-                self.plan.parameters, self._coefficients):
-            self._overflow = 1
 
     cdef int steps_on(
         self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t n, Py_ssize_t batch_rows,

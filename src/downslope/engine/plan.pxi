@@ -46,7 +46,9 @@ cdef class Plan:
     cdef readonly object dtype
     cdef readonly bint penalized            # a trained layer has a penalty
     cdef readonly Py_ssize_t first_trained  # no layer before it changes
-    cdef readonly bint small                # one update may take all gradients
+    cdef readonly bint uniform              # all layers are trained, at one learning rate
+    cdef readonly bint small                # gradients wait in the workspace for the update
+    cdef readonly bint single               # a batch of one row may go by `_row_gradients`
     cdef readonly int input_dropped
     cdef readonly double input_noise
 
@@ -79,13 +81,15 @@ cdef class Plan:
                 self.penalized |= layer.l1 != 0 or layer.l2 != 0
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
         self.input_dropped, self.input_noise = input_dropped, input_noise
-        # one update for the whole vector: no layer differs from the others
-        self.small = self.parameters <= SMALL_PARAMETERS and not (input_dropped or input_noise)
+        self.small = self.parameters <= SMALL_PARAMETERS
+        self.single = self.parameters <= SINGLE_PARAMETERS and not (
+            self.penalized or input_dropped or input_noise)
+        self.uniform = True
         for i in range(self.n_layers):
             layer = &self.layers[i]
-            self.small = (self.small and layer.bias_count == layer.outputs and layer.trainable
-                          and layer.learning_rate == 1 and layer.l1 == 0 and layer.l2 == 0
-                          and layer.dropped == 0)
+            self.uniform &= layer.trainable and layer.learning_rate == 1
+            self.single &= (layer.trainable and layer.bias_count == layer.outputs
+                            and layer.dropped == 0)
         self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
 
     cdef Py_ssize_t scratch(self, const Layer *layer, Py_ssize_t rows, bint training) noexcept:
