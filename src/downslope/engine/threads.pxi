@@ -6,10 +6,17 @@ cdef double FLOPS_PER_THREAD = 5e5
 # Rough costs in flops, for the same decision: of an element of an activation, a loss or an update;
 # of a byte that is copied from anywhere in a data set; of a row that is copied or has a loss.
 cdef double FLOPS_PER_ELEMENT = 50
+# Of an element of an operand or a result of a product.
+cdef double FLOPS_PER_MOVE = 8
 cdef double FLOPS_PER_BYTE = 5
 cdef double FLOPS_PER_ROW = 1000
 # So many rows of a product fill the pipes.
 cdef Py_ssize_t FULL_TILE = 8
+
+
+cdef inline Py_ssize_t _cut(Py_ssize_t n, int part, int parts, Py_ssize_t unit) noexcept nogil:
+    """Where a part of n begins, and the one before ends: between two units."""
+    return min((n + unit - 1) // unit * part // parts * unit, n)
 
 
 cdef inline int _parts(double flops, int threads) noexcept nogil:
@@ -18,9 +25,48 @@ cdef inline int _parts(double flops, int threads) noexcept nogil:
     return max(worth, 1)
 
 
+# The sums over the rows of a block, and what is done with them: a bias gradient.
+cdef struct ColumnSums:
+    Py_ssize_t rows, columns
+    ds_rows block               # (rows, columns)
+    const char *start           # (columns,), or NULL
+    char *sums                  # (columns,)
+    ds_update_finish *finish    # of a vector (columns,), or NULL
+
+
+cdef void _sum_columns(
+    const ds_kernels *kernels, const ColumnSums *task, int part, int parts
+) noexcept nogil:
+    cdef Py_ssize_t itemsize = kernels.float_bits // 8
+    cdef Py_ssize_t first = _cut(task.columns, part, parts, kernels.vector)
+    cdef Py_ssize_t columns = _cut(task.columns, part + 1, parts, kernels.vector) - first
+    cdef ds_rows block = task.block, sums
+    block.data = <char *>block.data + first * itemsize
+    sums.data, sums.stride = task.sums + first * itemsize, task.columns
+    kernels.column_sums(task.rows, columns, block,
+                        task.start + first * itemsize if task.start != NULL else NULL, sums.data)
+    if task.finish != NULL:
+        kernels.finish_update(task.finish, 0, first, 1, columns, sums)
+
+
+cdef void _sum_shared(
+    const ds_kernels *kernels, const ColumnSums *task, char *columns
+) noexcept nogil:
+    """The sum of all column sums, which go through `columns`: a bias that all units share."""
+    cdef ds_rows sums
+    kernels.column_sums(task.rows, task.columns, task.block, NULL, columns)
+    sums.data, sums.stride = columns, 1  # they stand below each other: (columns, 1)
+    kernels.column_sums(task.columns, 1, sums, task.start, task.sums)
+    if task.finish != NULL:
+        sums.data = task.sums
+        kernels.finish_update(task.finish, 0, 0, 1, 1, sums)
+
+
+# A product, and sums that go with it.
 cdef struct ProductTask:
     const ds_kernels *kernels
     ds_product whole
+    const ColumnSums *sums      # or NULL
     Py_ssize_t scratch_bytes    # of one part
     bint by_columns
 
@@ -28,23 +74,24 @@ cdef struct ProductTask:
 cdef void _product_part(void *context, int part, int parts) noexcept nogil:
     cdef const ProductTask *task = <const ProductTask *>context
     cdef ds_product product = task.whole
-    cdef Py_ssize_t strip = task.kernels.strip, rows = product.row_end, strips
+    if task.sums != NULL:
+        _sum_columns(task.kernels, task.sums, part, parts)
     if task.by_columns:
-        strips = (product.col_end + strip - 1) // strip
-        product.col_begin = strips * part // parts * strip
-        product.col_end = min(strips * (part + 1) // parts * strip, product.col_end)
+        product.col_begin = _cut(task.whole.col_end, part, parts, task.kernels.strip)
+        product.col_end = _cut(task.whole.col_end, part + 1, parts, task.kernels.strip)
     else:
-        product.row_begin = rows * part // parts
-        product.row_end = rows * (part + 1) // parts
+        product.row_begin = _cut(task.whole.row_end, part, parts, 1)
+        product.row_end = _cut(task.whole.row_end, part + 1, parts, 1)
     product.scratch = <char *>product.scratch + part * task.scratch_bytes
     task.kernels.product(&product)
 
 
 cdef void _run_product(
-    Plan plan, ds_product *product, Workspace ws, int threads
+    Plan plan, ds_product *product, Workspace ws, int threads, const ColumnSums *sums=NULL
 ) noexcept nogil:
     """The whole product, cut for as many threads as it is worth: by rows or by columns, whichever
-    are more, so that what each thread packs for itself is the smaller part of the work."""
+    are more, so that what each thread packs for itself is the smaller part of the work.  With
+    equally many by rows: an update then goes through memory in sequence."""
     cdef ProductTask task
     cdef Py_ssize_t rows = product.row_end, columns = product.col_end, strips
     cdef Py_ssize_t vector = plan.kernels.vector, lanes = (columns + vector - 1) // vector * vector
@@ -52,14 +99,17 @@ cdef void _run_product(
     product.scratch = ws.scratch
     product.row_begin, product.col_begin = 0, 0
     if threads > 1:
-        parts = _parts(rows * lanes * (
-            2.0 * product.depth + (FLOPS_PER_ELEMENT if product.finish != NULL else 0)), threads)
+        parts = _parts(
+            rows * lanes * (FLOPS_PER_MOVE + (FLOPS_PER_ELEMENT if product.finish != NULL else 0))
+            + product.depth * (2.0 * rows * lanes + FLOPS_PER_MOVE * (rows + lanes)), threads)
     if parts == 1:
+        if sums != NULL:
+            _sum_columns(plan.kernels, sums, 0, 1)
         plan.kernels.product(product)
         return
     strips = (columns + plan.kernels.strip - 1) // plan.kernels.strip
-    task.by_columns = rows < parts * FULL_TILE or (columns >= rows and strips >= 4 * parts)
-    task.kernels, task.whole = plan.kernels, product[0]
+    task.by_columns = rows < parts * FULL_TILE or (columns > rows and strips >= 4 * parts)
+    task.kernels, task.whole, task.sums = plan.kernels, product[0], sums
     task.scratch_bytes = ws.scratch_size * plan.itemsize
     parallel(_product_part, &task, parts)
 
