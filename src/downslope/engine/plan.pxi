@@ -127,6 +127,9 @@ cdef class Workspace:
     cdef char *scratch              # of products, for each thread
     cdef Py_ssize_t scratch_size    # elements for one thread
     cdef int shares                 # the threads there is scratch for
+    cdef double *speeds             # (shares,) of these threads, about a mean of 1
+    cdef double *begins             # (shares + 1,) of their parts of a product, from 0 to 1
+    cdef double *rates              # (shares,) what they did of it in a second
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
     cdef char *gradients            # (parameters,) of a small network
     cdef double *row_loss           # (rows,)
@@ -176,8 +179,14 @@ cdef class Workspace:
 
     cdef int share(self, int threads) except -1:
         """Have scratch for so many threads."""
+        cdef int p
         if threads > self.shares:
             self.scratch = self.take(threads * self.scratch_size, self.plan.itemsize)
+            self.speeds = <double *>self.take(threads, sizeof(double))
+            self.begins = <double *>self.take(threads + 1, sizeof(double))
+            self.rates = <double *>self.take(threads, sizeof(double))
+            for p in range(threads):
+                self.speeds[p] = 1
             self.shares = threads
         return 0
 

@@ -1,4 +1,4 @@
-# Threads: the part of a task that one thread does.
+# Threads: the part of a task that one thread does.  Where the parts begin never shows in a result.
 
 # Work below this is not worth another thread: the start and the end of a task cost about a
 # microsecond, and what one core wrote comes to the other's cache line by line.
@@ -6,23 +6,53 @@ cdef double FLOPS_PER_THREAD = 5e5
 # Rough costs in flops, for the same decision: of an element of an activation, a loss or an update;
 # of a byte that is copied from anywhere in a data set; of a row that is copied or has a loss.
 cdef double FLOPS_PER_ELEMENT = 50
-# Of an element of an operand or a result of a product.
-cdef double FLOPS_PER_MOVE = 8
 cdef double FLOPS_PER_BYTE = 5
 cdef double FLOPS_PER_ROW = 1000
+# Of an element of an operand or a result of a product: it matters where one of the three
+# dimensions is short.
+cdef double FLOPS_PER_MOVE = 8
 # So many rows of a product fill the pipes.
 cdef Py_ssize_t FULL_TILE = 8
-
-
-cdef inline Py_ssize_t _cut(Py_ssize_t n, int part, int parts, Py_ssize_t unit) noexcept nogil:
-    """Where a part of n begins, and the one before ends: between two units."""
-    return min((n + unit - 1) // unit * part // parts * unit, n)
+# Cores differ in speed, by their kind or by what else they do: so much of each measurement goes
+# into the running mean, and no thread counts as slower than this beside a mean of 1.
+cdef double LEARNING_OF_SPEEDS = 0.05
+cdef double LEAST_SPEED = 0.25
 
 
 cdef inline int _parts(double flops, int threads) noexcept nogil:
     """How many threads a piece of work is worth: the cost model."""
     cdef int worth = <int>min(flops / FLOPS_PER_THREAD, <double>threads)
     return max(worth, 1)
+
+
+# ---- Products ----
+
+
+cdef void _share_out(Workspace ws, int parts) noexcept nogil:
+    """Where the parts of a product begin, so that all should end at the same time."""
+    cdef double total = 0
+    cdef int p
+    for p in range(parts):
+        ws.begins[p] = total
+        total += ws.speeds[p]
+    for p in range(parts):
+        ws.begins[p] /= total
+    ws.begins[parts] = 1
+
+
+cdef void _learn_speeds(Workspace ws, int parts) noexcept nogil:
+    cdef double total = 0, speed
+    cdef int p
+    for p in range(parts):
+        total += ws.rates[p]
+    for p in range(parts):
+        speed = max(ws.rates[p] * parts / total, LEAST_SPEED)
+        ws.speeds[p] += LEARNING_OF_SPEEDS * (speed - ws.speeds[p])
+
+
+cdef inline Py_ssize_t _cut(double fraction, Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
+    """That fraction of n, in whole units."""
+    return min(<Py_ssize_t>(fraction * ((n + unit - 1) // unit) + 0.5) * unit, n)
 
 
 # The sums over the rows of a block, and what is done with them: a bias gradient.
@@ -35,18 +65,17 @@ cdef struct ColumnSums:
 
 
 cdef void _sum_columns(
-    const ds_kernels *kernels, const ColumnSums *task, int part, int parts
+    const ds_kernels *kernels, const ColumnSums *task, Py_ssize_t first, Py_ssize_t end
 ) noexcept nogil:
+    """The sums of columns first .. end."""
     cdef Py_ssize_t itemsize = kernels.float_bits // 8
-    cdef Py_ssize_t first = _cut(task.columns, part, parts, kernels.vector)
-    cdef Py_ssize_t columns = _cut(task.columns, part + 1, parts, kernels.vector) - first
     cdef ds_rows block = task.block, sums
     block.data = <char *>block.data + first * itemsize
     sums.data, sums.stride = task.sums + first * itemsize, task.columns
-    kernels.column_sums(task.rows, columns, block,
+    kernels.column_sums(task.rows, end - first, block,
                         task.start + first * itemsize if task.start != NULL else NULL, sums.data)
     if task.finish != NULL:
-        kernels.finish_update(task.finish, 0, first, 1, columns, sums)
+        kernels.finish_update(task.finish, 0, first, 1, end - first, sums)
 
 
 cdef void _sum_shared(
@@ -69,29 +98,38 @@ cdef struct ProductTask:
     const ColumnSums *sums      # or NULL
     Py_ssize_t scratch_bytes    # of one part
     bint by_columns
+    const double *begins        # of the parts, from 0 to 1: (parts + 1,)
+    double *rates               # rows or columns in a second: (parts,)
 
 
 cdef void _product_part(void *context, int part, int parts) noexcept nogil:
     cdef const ProductTask *task = <const ProductTask *>context
     cdef ds_product product = task.whole
-    if task.sums != NULL:
-        _sum_columns(task.kernels, task.sums, part, parts)
+    cdef const double *begins = task.begins + part
+    cdef Py_ssize_t vector = task.kernels.vector, done
+    cdef double clock = _now()
     if task.by_columns:
-        product.col_begin = _cut(task.whole.col_end, part, parts, task.kernels.strip)
-        product.col_end = _cut(task.whole.col_end, part + 1, parts, task.kernels.strip)
+        product.col_begin = _cut(begins[0], task.whole.col_end, vector)
+        product.col_end = _cut(begins[1], task.whole.col_end, vector)
+        done = product.col_end - product.col_begin
     else:
-        product.row_begin = _cut(task.whole.row_end, part, parts, 1)
-        product.row_end = _cut(task.whole.row_end, part + 1, parts, 1)
+        product.row_begin = _cut(begins[0], task.whole.row_end, 1)
+        product.row_end = _cut(begins[1], task.whole.row_end, 1)
+        done = product.row_end - product.row_begin
     product.scratch = <char *>product.scratch + part * task.scratch_bytes
     task.kernels.product(&product)
+    if task.sums != NULL:
+        _sum_columns(task.kernels, task.sums, _cut(begins[0], task.sums.columns, vector),
+                     _cut(begins[1], task.sums.columns, vector))
+    task.rates[part] = done / max(_now() - clock, 1e-9)
 
 
 cdef void _run_product(
     Plan plan, ds_product *product, Workspace ws, int threads, const ColumnSums *sums=NULL
 ) noexcept nogil:
     """The whole product, cut for as many threads as it is worth: by rows or by columns, whichever
-    are more, so that what each thread packs for itself is the smaller part of the work.  With
-    equally many by rows: an update then goes through memory in sequence."""
+    are more, so that what each thread packs for itself is the smaller part of the work.  Squares by
+    rows: an update then goes through memory in sequence."""
     cdef ProductTask task
     cdef Py_ssize_t rows = product.row_end, columns = product.col_end, strips
     cdef Py_ssize_t vector = plan.kernels.vector, lanes = (columns + vector - 1) // vector * vector
@@ -103,15 +141,21 @@ cdef void _run_product(
             rows * lanes * (FLOPS_PER_MOVE + (FLOPS_PER_ELEMENT if product.finish != NULL else 0))
             + product.depth * (2.0 * rows * lanes + FLOPS_PER_MOVE * (rows + lanes)), threads)
     if parts == 1:
-        if sums != NULL:
-            _sum_columns(plan.kernels, sums, 0, 1)
         plan.kernels.product(product)
+        if sums != NULL:
+            _sum_columns(plan.kernels, sums, 0, sums.columns)
         return
     strips = (columns + plan.kernels.strip - 1) // plan.kernels.strip
     task.by_columns = rows < parts * FULL_TILE or (columns > rows and strips >= 4 * parts)
     task.kernels, task.whole, task.sums = plan.kernels, product[0], sums
     task.scratch_bytes = ws.scratch_size * plan.itemsize
+    task.begins, task.rates = ws.begins, ws.rates
+    _share_out(ws, parts)
     parallel(_product_part, &task, parts)
+    _learn_speeds(ws, parts)
+
+
+# ---- Rows ----
 
 
 cdef struct GatherTask:
