@@ -5,6 +5,16 @@
 cdef double BLOCK_FLOPS = 1.5e9
 cdef Py_ssize_t BLOCK_ROWS = 4096
 
+# How quickly a thread does its parts of products.
+cdef struct Pace:
+    double work, seconds    # sums over its parts so far, the older the less
+    double begin            # of its part of the product under way, from 0 to 1
+    double part             # what it was, of the whole
+    double time             # how long it took
+
+# Seconds, of which a first measurement makes little.
+cdef double FIRST_PACE = 1e-5
+
 # What ended a run; negative: a Python exception is set.
 cdef enum Status:
     INTERRUPTED = -1
@@ -127,9 +137,7 @@ cdef class Workspace:
     cdef char *scratch              # of products, for each thread
     cdef Py_ssize_t scratch_size    # elements for one thread
     cdef int shares                 # the threads there is scratch for
-    cdef double *speeds             # (shares,) of these threads, about a mean of 1
-    cdef double *begins             # (shares + 1,) of their parts of a product, from 0 to 1
-    cdef double *rates              # (shares,) what they did of it in a second
+    cdef Pace *paces                # (shares + 1,) of these threads, and an end
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
     cdef char *gradients            # (parameters,) of a small network
     cdef double *row_loss           # (rows,)
@@ -182,11 +190,9 @@ cdef class Workspace:
         cdef int p
         if threads > self.shares:
             self.scratch = self.take(threads * self.scratch_size, self.plan.itemsize)
-            self.speeds = <double *>self.take(threads, sizeof(double))
-            self.begins = <double *>self.take(threads + 1, sizeof(double))
-            self.rates = <double *>self.take(threads, sizeof(double))
+            self.paces = <Pace *>self.take(threads + 1, sizeof(Pace))
             for p in range(threads):
-                self.speeds[p] = 1
+                self.paces[p].work = self.paces[p].seconds = FIRST_PACE
             self.shares = threads
         return 0
 

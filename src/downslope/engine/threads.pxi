@@ -13,10 +13,10 @@ cdef double FLOPS_PER_ROW = 1000
 cdef double FLOPS_PER_MOVE = 8
 # So many rows of a product fill the pipes.
 cdef Py_ssize_t FULL_TILE = 8
-# Cores differ in speed, by their kind or by what else they do: so much of each measurement goes
-# into the running mean, and no thread counts as slower than this beside a mean of 1.
-cdef double LEARNING_OF_SPEEDS = 0.05
-cdef double LEAST_SPEED = 0.25
+# Cores differ in speed, by their kind or by what else they do.  This much of what was measured
+# counts after the next product, and no thread gets less than this part of an equal share.
+cdef double FORGETTING = 0.95
+cdef double LEAST_SHARE = 0.25
 
 
 cdef inline int _parts(double flops, int threads) noexcept nogil:
@@ -28,26 +28,29 @@ cdef inline int _parts(double flops, int threads) noexcept nogil:
 # ---- Products ----
 
 
-cdef void _share_out(Workspace ws, int parts) noexcept nogil:
+cdef void _share_out(Pace *paces, int parts) noexcept nogil:
     """Where the parts of a product begin, so that all should end at the same time."""
+    cdef double total = 0, least = 0
+    cdef int p
+    for p in range(parts):
+        least += LEAST_SHARE * paces[p].work / paces[p].seconds / parts
+    for p in range(parts):
+        paces[p].begin = total
+        total += max(paces[p].work / paces[p].seconds, least)
+    for p in range(parts):
+        paces[p].begin /= total
+    paces[parts].begin = 1
+
+
+cdef void _learn_paces(Pace *paces, int parts) noexcept nogil:
+    """A long product counts for more than a short one."""
     cdef double total = 0
     cdef int p
     for p in range(parts):
-        ws.begins[p] = total
-        total += ws.speeds[p]
+        total += paces[p].time
     for p in range(parts):
-        ws.begins[p] /= total
-    ws.begins[parts] = 1
-
-
-cdef void _learn_speeds(Workspace ws, int parts) noexcept nogil:
-    cdef double total = 0, speed
-    cdef int p
-    for p in range(parts):
-        total += ws.rates[p]
-    for p in range(parts):
-        speed = max(ws.rates[p] * parts / total, LEAST_SPEED)
-        ws.speeds[p] += LEARNING_OF_SPEEDS * (speed - ws.speeds[p])
+        paces[p].work = FORGETTING * paces[p].work + paces[p].part * total
+        paces[p].seconds = FORGETTING * paces[p].seconds + paces[p].time
 
 
 cdef inline Py_ssize_t _cut(double fraction, Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
@@ -98,30 +101,29 @@ cdef struct ProductTask:
     const ColumnSums *sums      # or NULL
     Py_ssize_t scratch_bytes    # of one part
     bint by_columns
-    const double *begins        # of the parts, from 0 to 1: (parts + 1,)
-    double *rates               # rows or columns in a second: (parts,)
+    Pace *paces                 # (parts + 1,)
 
 
 cdef void _product_part(void *context, int part, int parts) noexcept nogil:
     cdef const ProductTask *task = <const ProductTask *>context
     cdef ds_product product = task.whole
-    cdef const double *begins = task.begins + part
-    cdef Py_ssize_t vector = task.kernels.vector, done
-    cdef double clock = _now()
+    cdef Pace *pace = task.paces + part
+    cdef double begin = pace[0].begin, end = pace[1].begin, clock = _now()
+    cdef Py_ssize_t vector = task.kernels.vector
     if task.by_columns:
-        product.col_begin = _cut(begins[0], task.whole.col_end, vector)
-        product.col_end = _cut(begins[1], task.whole.col_end, vector)
-        done = product.col_end - product.col_begin
+        product.col_begin = _cut(begin, task.whole.col_end, vector)
+        product.col_end = _cut(end, task.whole.col_end, vector)
+        pace.part = (product.col_end - product.col_begin) / <double>task.whole.col_end
     else:
-        product.row_begin = _cut(begins[0], task.whole.row_end, 1)
-        product.row_end = _cut(begins[1], task.whole.row_end, 1)
-        done = product.row_end - product.row_begin
+        product.row_begin = _cut(begin, task.whole.row_end, 1)
+        product.row_end = _cut(end, task.whole.row_end, 1)
+        pace.part = (product.row_end - product.row_begin) / <double>task.whole.row_end
     product.scratch = <char *>product.scratch + part * task.scratch_bytes
     task.kernels.product(&product)
     if task.sums != NULL:
-        _sum_columns(task.kernels, task.sums, _cut(begins[0], task.sums.columns, vector),
-                     _cut(begins[1], task.sums.columns, vector))
-    task.rates[part] = done / max(_now() - clock, 1e-9)
+        _sum_columns(task.kernels, task.sums, _cut(begin, task.sums.columns, vector),
+                     _cut(end, task.sums.columns, vector))
+    pace.time = _now() - clock
 
 
 cdef void _run_product(
@@ -149,10 +151,10 @@ cdef void _run_product(
     task.by_columns = rows < parts * FULL_TILE or (columns > rows and strips >= 4 * parts)
     task.kernels, task.whole, task.sums = plan.kernels, product[0], sums
     task.scratch_bytes = ws.scratch_size * plan.itemsize
-    task.begins, task.rates = ws.begins, ws.rates
-    _share_out(ws, parts)
+    task.paces = ws.paces
+    _share_out(ws.paces, parts)
     parallel(_product_part, &task, parts)
-    _learn_speeds(ws, parts)
+    _learn_paces(ws.paces, parts)
 
 
 # ---- Rows ----
