@@ -116,8 +116,8 @@ cdef void _layer_gradients(
     Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Workspace ws,
     Step *step, int threads,
 ) noexcept nogil:
-    """Of all rows together: x (rows, inputs) transposed times delta (rows, outputs) for the weights,
-    and the column sums of delta for the bias.  Stored, or used up by the update."""
+    """Of all rows together: x (rows, inputs) transposed times delta (rows, outputs) for the
+    weights, the column sums of delta for the bias.  Stored, or used up by the update."""
     cdef ds_product product
     cdef ColumnSums sums
     cdef ds_update_finish weights, bias

@@ -7,13 +7,12 @@ cdef Py_ssize_t BLOCK_ROWS = 4096
 
 # How quickly a thread does its parts of products.
 cdef struct Pace:
-    double work, seconds    # sums over its parts so far, the older the less
+    double work, seconds    # sums over the parts it did, the older the less; work / seconds: speed
     double begin            # of its part of the product under way, from 0 to 1
-    double part             # what it was, of the whole
-    double time             # how long it took
+    double part, time       # how much of the whole that was, and how long it took
 
-# Seconds, of which a first measurement makes little.
-cdef double FIRST_PACE = 1e-5
+# With sums that begin so small (seconds), the first measurements soon prevail.
+cdef double FIRST_SUM = 1e-5
 
 # What ended a run; negative: a Python exception is set.
 cdef enum Status:
@@ -196,7 +195,7 @@ cdef class Workspace:
             self.scratch = self.take(threads * self.scratch_size, self.plan.itemsize)
             self.paces = <Pace *>self.take(threads + 1, sizeof(Pace))
             for p in range(threads):
-                self.paces[p].work = self.paces[p].seconds = FIRST_PACE
+                self.paces[p].work = self.paces[p].seconds = FIRST_SUM
             self.shares = threads
         return 0
 

@@ -13,8 +13,8 @@ cdef double FLOPS_PER_ROW = 1000
 cdef double FLOPS_PER_MOVE = 8
 # So many rows of a product fill the pipes.
 cdef Py_ssize_t FULL_TILE = 8
-# Cores differ in speed, by their kind or by what else they do.  This much of what was measured
-# counts after the next product, and no thread gets less than this part of an equal share.
+# Cores differ in speed, by their kind or by what else they do.  So much of what was measured still
+# counts a product later, and no thread gets less than this part of an equal share.
 cdef double FORGETTING = 0.95
 cdef double LEAST_SHARE = 0.25
 
@@ -43,7 +43,7 @@ cdef void _share_out(Pace *paces, int parts) noexcept nogil:
 
 
 cdef void _learn_paces(Pace *paces, int parts) noexcept nogil:
-    """A long product counts for more than a short one."""
+    """From the product just done; a long one counts for more than a short one."""
     cdef double total = 0
     cdef int p
     for p in range(parts):
@@ -109,20 +109,21 @@ cdef void _product_part(void *context, int part, int parts) noexcept nogil:
     cdef ds_product product = task.whole
     cdef Pace *pace = task.paces + part
     cdef double begin = pace[0].begin, end = pace[1].begin, clock = _now()
-    cdef Py_ssize_t vector = task.kernels.vector
+    cdef Py_ssize_t vector = task.kernels.vector, n, first, last
     if task.by_columns:
-        product.col_begin = _cut(begin, task.whole.col_end, vector)
-        product.col_end = _cut(end, task.whole.col_end, vector)
-        pace.part = (product.col_end - product.col_begin) / <double>task.whole.col_end
+        n = product.col_end
+        first, last = _cut(begin, n, vector), _cut(end, n, vector)
+        product.col_begin, product.col_end = first, last
     else:
-        product.row_begin = _cut(begin, task.whole.row_end, 1)
-        product.row_end = _cut(end, task.whole.row_end, 1)
-        pace.part = (product.row_end - product.row_begin) / <double>task.whole.row_end
+        n = product.row_end
+        first, last = _cut(begin, n, 1), _cut(end, n, 1)
+        product.row_begin, product.row_end = first, last
     product.scratch = <char *>product.scratch + part * task.scratch_bytes
     task.kernels.product(&product)
     if task.sums != NULL:
         _sum_columns(task.kernels, task.sums, _cut(begin, task.sums.columns, vector),
                      _cut(end, task.sums.columns, vector))
+    pace.part = (last - first) / <double>n
     pace.time = _now() - clock
 
 
