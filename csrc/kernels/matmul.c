@@ -144,6 +144,8 @@ enum { FINISH_AT_ONCE = 16384 / (int)sizeof(real) };
 enum { FAR_APART = 32768 / (int)sizeof(real) };
 /* So many rows, or columns, must use a packed operand for it to be worth it. */
 enum { ROWS_FOR_PACKING = 24, COLUMNS_FOR_PACKING = 3 * STRIP };
+/* The most elements of a small c, and the shortest block of the depth that is made for it. */
+enum { SMALL = 16384 / (int)sizeof(real), SHORTEST = 32 };
 /* Rows to fetch ahead when packing: too far apart for the machine to guess. */
 enum { PACK_AHEAD = 8 };
 
@@ -417,10 +419,24 @@ static int one_row(const ds_product *p) {
   return 1;
 }
 
+/* The most of the depth that goes in one block.  When c is small and at hand again and again, the
+ * rows of a transposed a, and of b, are not packed but taken in blocks so short that they do not lie
+ * far apart. */
+static inline ptrdiff_t depth_block(const ds_product *p) {
+  const ptrdiff_t rows = p->row_end - p->row_begin, columns = p->col_end - p->col_begin;
+  if (p->a_depth == 1 || rows * columns > SMALL || rows < ROWS_FOR_PACKING ||
+      columns < COLUMNS_FOR_PACKING) {
+    return DEPTH_BLOCK;
+  }
+  const ptrdiff_t stride = p->a_depth > p->b_depth ? p->a_depth : p->b_depth;
+  return least(DEPTH_BLOCK, FAR_APART / least(stride, FAR_APART / SHORTEST));
+}
+
 void DS_NAME(product)(const ds_product *p) {
   if (one_row(p)) return;
   /* without c there is no place to leave a sum halfway: the depth stays whole */
-  const ptrdiff_t blocks = p->c && p->depth > 0 ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
+  const ptrdiff_t most = p->c ? depth_block(p) : p->depth;
+  const ptrdiff_t blocks = p->depth > most ? (p->depth + most - 1) / most : 1;
   for (ptrdiff_t i = p->row_begin; i < p->row_end; i += ROW_GROUP) {
     part t;
     t.whole = p;
@@ -490,14 +506,23 @@ DS_INLINE void sum_columns(const int vectors, ptrdiff_t rows, ptrdiff_t columns,
 
 void DS_NAME(column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start,
                           void *sums) {
-  enum { WIDTH = SUMS_AT_ONCE * VEC };
-  ptrdiff_t j = 0;
-  for (; j + WIDTH <= cols; j += WIDTH) {
-    sum_columns(SUMS_AT_ONCE, rows, WIDTH, (const real *)block.data + j, block.stride,
-                start ? (const real *)start + j : NULL, (real *)sums + j);
-  }
-  for (; j < cols; j += VEC) {
-    sum_columns(1, rows, cols - j < VEC ? cols - j : VEC, (const real *)block.data + j,
-                block.stride, start ? (const real *)start + j : NULL, (real *)sums + j);
+  for (ptrdiff_t j = 0; j < cols; j += SUMS_AT_ONCE * VEC) {
+    const ptrdiff_t columns = least(cols - j, SUMS_AT_ONCE * VEC);
+    const real *from = (const real *)block.data + j;
+    const real *start_j = start ? (const real *)start + j : NULL;
+    real *to = (real *)sums + j;
+    switch ((columns + VEC - 1) / VEC) {
+      case 4:
+        sum_columns(4, rows, columns, from, block.stride, start_j, to);
+        break;
+      case 3:
+        sum_columns(3, rows, columns, from, block.stride, start_j, to);
+        break;
+      case 2:
+        sum_columns(2, rows, columns, from, block.stride, start_j, to);
+        break;
+      default:
+        sum_columns(1, rows, columns, from, block.stride, start_j, to);
+    }
   }
 }
