@@ -21,7 +21,8 @@
  * Operands are packed when they are transposed or their rows lie so far apart that they would fall on
  * the same few sets of the first-level cache, and when they are used often enough; else they are
  * read where they lie.
- * A strip of one column puts the rows along the vectors instead.
+ * A strip of one column puts the rows along the vectors instead, and a product of depth one keeps
+ * nothing in registers but b.
  * Rows are split evenly over the tiles (32 rows in tiles of at most 6 are 6 6 5 5 5 5, not
  * 6 6 6 6 6 2), so that no tile is left with too few sums to fill the FMA pipes.
  * (benches/test_kernels.py shows the rates.)
@@ -305,20 +306,38 @@ static ptrdiff_t column(part *t, ptrdiff_t rows) {
   return done;
 }
 
-/* A full strip of an outer product, the depth being one: nothing is to be kept in registers but b. */
-static void outer_product(const part *t, ptrdiff_t rows) {
+/* `vectors` vectors of an outer product, the depth being one: nothing is to be kept in registers but
+ * b. */
+DS_INLINE void outer_vectors(const int vectors, const int ragged, const part *t, ptrdiff_t rows,
+                             ptrdiff_t j) {
   const ptrdiff_t a_row = t->a_row, start_row = t->start.stride, c_row = t->c.stride;
   const real *a = t->a, *from = t->start.data;
   real *to = t->c.data;
   vec b[TILE_VECTORS];
-  UNROLL for (int v = 0; v < TILE_VECTORS; v++) b[v] = v_load(t->b + v * VEC);
+  UNROLL for (int v = 0; v < vectors; v++) b[v] = load_columns(t->b + j + v * VEC, ragged, t->last);
   for (ptrdiff_t r = 0; r < rows; r++) {
     const vec a_r = v_set(a[r * a_row]);
-    UNROLL for (int v = 0; v < TILE_VECTORS; v++) {
-      const vec start = from ? v_load(from + r * start_row + v * VEC) : v_zero();
-      v_store(to + r * c_row + v * VEC, v_fma(a_r, b[v], start));
+    UNROLL for (int v = 0; v < vectors; v++) {
+      const ptrdiff_t at = j + v * VEC;
+      const vec start = from ? load_columns(from + r * start_row + at, ragged, t->last) : v_zero();
+      const vec sum = v_fma(a_r, b[v], start);
+      if (ragged) {
+        v_store_first(to + r * c_row + at, sum, t->last);
+      } else {
+        v_store(to + r * c_row + at, sum);
+      }
     }
   }
+}
+
+static void outer_product(const part *t, ptrdiff_t rows, ptrdiff_t columns) {
+  ptrdiff_t j = 0;
+  if (columns == STRIP) {
+    outer_vectors(TILE_VECTORS, 0, t, rows, 0);
+    return;
+  }
+  for (; j + VEC <= columns; j += VEC) outer_vectors(1, 0, t, rows, j);
+  if (j < columns) outer_vectors(1, 1, t, rows, j);
 }
 
 /* `count` tiles of `height` rows, one below the other. */
@@ -342,8 +361,8 @@ static inline void strip(part *t, ptrdiff_t rows, ptrdiff_t columns, const real 
   t->a_depth = t->whole->a_depth;
   if (packed) t->a = block;
   if (columns == 1) rows -= column(t, rows);
-  if (t->depth == 1 && columns == STRIP) {
-    outer_product(t, rows);
+  if (t->depth == 1) {
+    outer_product(t, rows, columns);
     return;
   }
   const tiling split = tiles_of(rows, vectors);
