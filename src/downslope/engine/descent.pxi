@@ -497,11 +497,9 @@ cdef class Descent:
                             _delta(self.plan, l, self._parameters, self.ws.delta(l), count,
                                    self.ws, self.ws.delta(l - 1), threads)
                             clock = _lap(&phases[3], clock)
-                        _weight_gradient(
+                        _layer_gradients(
                             self.plan, &self.plan.layers[l], self.ws.y[l - 1] if l > 0 else batch.x,
                             self.ws.delta(l), count, self.ws, &step, threads)
-                        _bias_gradient(self.plan, &self.plan.layers[l], self.ws.delta(l), count,
-                                       self.ws, &step)
                         clock = _lap(&phases[4], clock)
                 self.finish(&step)
                 clock = _lap(&phases[5], clock)

@@ -112,13 +112,15 @@ cdef void _delta(
         _run_rows(_derivative_part, &task, threads)
 
 
-cdef void _weight_gradient(
+cdef void _layer_gradients(
     Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Workspace ws,
     Step *step, int threads,
 ) noexcept nogil:
-    """x (rows, inputs) transposed times delta (rows, outputs): stored, or used up by the update."""
+    """Of all rows together: x (rows, inputs) transposed times delta (rows, outputs) for the
+    weights, the column sums of delta for the bias.  Stored, or used up by the update."""
     cdef ds_product product
-    cdef ds_update_finish finish
+    cdef ColumnSums sums
+    cdef ds_update_finish weights, bias
     if layer.outputs == 1:
         # a column of weights lies as a row does: delta transposed times x has the columns of x
         # along the vectors, and the same sums
@@ -132,14 +134,24 @@ cdef void _weight_gradient(
     product.start, product.start_row = NULL, layer.outputs
     product.c, product.c_row = NULL, layer.outputs
     product.finish, product.context = NULL, NULL
+    sums.block, sums.rows, sums.columns = delta, rows, layer.outputs
+    sums.start, sums.sums, sums.finish = NULL, ws.row, NULL
     if step.fused:
-        finish = _weight_update(plan, layer, step, layer.outputs)
-        product.finish, product.context = plan.kernels.finish_update, &finish
+        weights = _weight_update(plan, layer, step, layer.outputs)
+        product.finish, product.context = plan.kernels.finish_update, &weights
+        bias = _update_at(plan, layer, step, layer.bias, layer.bias_count)
+        sums.finish = &bias
     else:
         product.c = _at(step.gradients, layer.weights, plan)
+        sums.sums = _at(step.gradients, layer.bias, plan)
         if step.accumulate:
-            product.start = product.c
+            product.start, sums.start = product.c, sums.sums
+    if layer.bias_count == layer.outputs:
+        _run_product(plan, &product, ws, threads, &sums)
+        return
     _run_product(plan, &product, ws, threads)
+    if layer.bias_count == 1:
+        _sum_shared(plan.kernels, &sums, ws.row)
 
 
 cdef ds_update_finish _update_at(
@@ -165,45 +177,6 @@ cdef ds_update_finish _weight_update(
     part.l1, part.l2 = step.penalty * layer.l1, step.penalty * layer.l2
     part.remainder = 1 - step.decay * layer.learning_rate
     return part
-
-
-cdef void _bias_gradient(
-    Plan plan, const Layer *layer, ds_rows delta, Py_ssize_t rows, Workspace ws, Step *step
-) noexcept nogil:
-    """The column sums of delta (rows, outputs), or for a shared bias the sum of those."""
-    cdef ds_rows sums
-    cdef ds_update_finish finish
-    cdef char *stored = NULL
-    cdef const char *start = NULL
-    if layer.bias_count == 0:
-        return
-    sums.data, sums.stride = ws.row, 1
-    if not step.fused:
-        stored = _at(step.gradients, layer.bias, plan)
-        if step.accumulate:
-            start = stored
-    if layer.bias_count == layer.outputs:
-        if stored != NULL:
-            sums.data = stored
-        plan.kernels.column_sums(rows, layer.outputs, delta, start, sums.data)
-    else:
-        # the outputs' sums stand below each other: a column of `outputs` rows
-        plan.kernels.column_sums(rows, layer.outputs, delta, NULL, ws.row)
-        plan.kernels.column_sums(
-            layer.outputs, 1, sums, start, stored if stored != NULL else ws.row)
-    if step.fused:
-        finish = _update_at(plan, layer, step, layer.bias, layer.bias_count)
-        sums.stride = layer.bias_count
-        plan.kernels.finish_update(&finish, 0, 0, 1, layer.bias_count, sums)
-
-
-cdef void _layer_gradients(
-    Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Workspace ws,
-    Step *step, int threads,
-) noexcept nogil:
-    """Gradients of one layer's weights and bias, of all rows together."""
-    _weight_gradient(plan, layer, x, delta, rows, ws, step, threads)
-    _bias_gradient(plan, layer, delta, rows, ws, step)
 
 
 cdef void _layer_gradients_by_row(

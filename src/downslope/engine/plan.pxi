@@ -5,6 +5,15 @@
 cdef double BLOCK_FLOPS = 1.5e9
 cdef Py_ssize_t BLOCK_ROWS = 4096
 
+# How quickly a thread does its parts of products.
+cdef struct Pace:
+    double work, seconds    # sums over the parts it did, the older the less; work / seconds: speed
+    double begin            # of its part of the product under way, from 0 to 1
+    double part, time       # how much of the whole that was, and how long it took
+
+# With sums that begin so small (seconds), the first measurements soon prevail.
+cdef double FIRST_SUM = 1e-5
+
 # What ended a run; negative: a Python exception is set.
 cdef enum Status:
     INTERRUPTED = -1
@@ -136,6 +145,7 @@ cdef class Workspace:
     cdef char *scratch              # of products, for each thread
     cdef Py_ssize_t scratch_size    # elements for one thread
     cdef int shares                 # the threads there is scratch for
+    cdef Pace *paces                # (shares + 1,) of these threads, and an end
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
     cdef char *gradients            # (parameters,) of a small network
     cdef double *row_loss           # (rows,)
@@ -187,8 +197,12 @@ cdef class Workspace:
 
     cdef int share(self, int threads) except -1:
         """Have scratch for so many threads."""
+        cdef int p
         if threads > self.shares:
             self.scratch = self.take(threads * self.scratch_size, self.plan.itemsize)
+            self.paces = <Pace *>self.take(threads + 1, sizeof(Pace))
+            for p in range(threads):
+                self.paces[p].work = self.paces[p].seconds = FIRST_SUM
             self.shares = threads
         return 0
 

@@ -1,4 +1,4 @@
-# Threads: the part of a task that one thread does.
+# Threads: the part of a task that one thread does.  Where the parts begin never shows in a result.
 
 # Work below this is not worth another thread: the start and the end of a task cost about a
 # microsecond, and what one core wrote comes to the other's cache line by line.
@@ -8,8 +8,15 @@ cdef double FLOPS_PER_THREAD = 5e5
 cdef double FLOPS_PER_ELEMENT = 50
 cdef double FLOPS_PER_BYTE = 5
 cdef double FLOPS_PER_ROW = 1000
+# Of an element of an operand or a result of a product: it matters where one of the three
+# dimensions is short.
+cdef double FLOPS_PER_MOVE = 8
 # So many rows of a product fill the pipes.
 cdef Py_ssize_t FULL_TILE = 8
+# Cores differ in speed, by their kind or by what else they do.  So much of what was measured still
+# counts a product later, and no thread gets less than this part of an equal share.
+cdef double FORGETTING = 0.95
+cdef double LEAST_SHARE = 0.25
 
 
 cdef inline int _parts(double flops, int threads) noexcept nogil:
@@ -18,33 +25,114 @@ cdef inline int _parts(double flops, int threads) noexcept nogil:
     return max(worth, 1)
 
 
+# ---- Products ----
+
+
+cdef void _share_out(Pace *paces, int parts) noexcept nogil:
+    """Where the parts of a product begin, so that all should end at the same time."""
+    cdef double total = 0, least = 0
+    cdef int p
+    for p in range(parts):
+        least += LEAST_SHARE * paces[p].work / paces[p].seconds / parts
+    for p in range(parts):
+        paces[p].begin = total
+        total += max(paces[p].work / paces[p].seconds, least)
+    for p in range(parts):
+        paces[p].begin /= total
+    paces[parts].begin = 1
+
+
+cdef void _learn_paces(Pace *paces, int parts) noexcept nogil:
+    """From the product just done; a long one counts for more than a short one."""
+    cdef double total = 0
+    cdef int p
+    for p in range(parts):
+        total += paces[p].time
+    for p in range(parts):
+        paces[p].work = FORGETTING * paces[p].work + paces[p].part * total
+        paces[p].seconds = FORGETTING * paces[p].seconds + paces[p].time
+
+
+cdef inline Py_ssize_t _cut(double fraction, Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
+    """That fraction of n, in whole units."""
+    return min(<Py_ssize_t>(fraction * ((n + unit - 1) // unit) + 0.5) * unit, n)
+
+
+# The sums over the rows of a block, and what is done with them: a bias gradient.
+cdef struct ColumnSums:
+    Py_ssize_t rows, columns
+    ds_rows block               # (rows, columns)
+    const char *start           # (columns,), or NULL
+    char *sums                  # (columns,)
+    ds_update_finish *finish    # of a vector (columns,), or NULL
+
+
+cdef void _sum_columns(
+    const ds_kernels *kernels, const ColumnSums *task, Py_ssize_t first, Py_ssize_t end
+) noexcept nogil:
+    """The sums of columns first .. end."""
+    cdef Py_ssize_t itemsize = kernels.float_bits // 8
+    cdef ds_rows block = task.block, sums
+    block.data = <char *>block.data + first * itemsize
+    sums.data, sums.stride = task.sums + first * itemsize, task.columns
+    kernels.column_sums(task.rows, end - first, block,
+                        task.start + first * itemsize if task.start != NULL else NULL, sums.data)
+    if task.finish != NULL:
+        kernels.finish_update(task.finish, 0, first, 1, end - first, sums)
+
+
+cdef void _sum_shared(
+    const ds_kernels *kernels, const ColumnSums *task, char *columns
+) noexcept nogil:
+    """The sum of all column sums, which go through `columns`: a bias that all units share."""
+    cdef ds_rows sums
+    kernels.column_sums(task.rows, task.columns, task.block, NULL, columns)
+    sums.data, sums.stride = columns, 1  # they stand below each other: (columns, 1)
+    kernels.column_sums(task.columns, 1, sums, task.start, task.sums)
+    if task.finish != NULL:
+        sums.data = task.sums
+        kernels.finish_update(task.finish, 0, 0, 1, 1, sums)
+
+
+# A product, and sums that go with it.
 cdef struct ProductTask:
     const ds_kernels *kernels
     ds_product whole
+    const ColumnSums *sums      # or NULL
     Py_ssize_t scratch_bytes    # of one part
     bint by_columns
+    Pace *paces                 # (parts + 1,)
 
 
 cdef void _product_part(void *context, int part, int parts) noexcept nogil:
     cdef const ProductTask *task = <const ProductTask *>context
     cdef ds_product product = task.whole
-    cdef Py_ssize_t strip = task.kernels.strip, rows = product.row_end, strips
+    cdef Pace *pace = task.paces + part
+    cdef double begin = pace[0].begin, end = pace[1].begin, clock = _now()
+    cdef Py_ssize_t vector = task.kernels.vector, n, first, last
     if task.by_columns:
-        strips = (product.col_end + strip - 1) // strip
-        product.col_begin = strips * part // parts * strip
-        product.col_end = min(strips * (part + 1) // parts * strip, product.col_end)
+        n = product.col_end
+        first, last = _cut(begin, n, vector), _cut(end, n, vector)
+        product.col_begin, product.col_end = first, last
     else:
-        product.row_begin = rows * part // parts
-        product.row_end = rows * (part + 1) // parts
+        n = product.row_end
+        first, last = _cut(begin, n, 1), _cut(end, n, 1)
+        product.row_begin, product.row_end = first, last
     product.scratch = <char *>product.scratch + part * task.scratch_bytes
     task.kernels.product(&product)
+    if task.sums != NULL:
+        _sum_columns(task.kernels, task.sums, _cut(begin, task.sums.columns, vector),
+                     _cut(end, task.sums.columns, vector))
+    pace.part = (last - first) / <double>n
+    pace.time = _now() - clock
 
 
 cdef void _run_product(
-    Plan plan, ds_product *product, Workspace ws, int threads
+    Plan plan, ds_product *product, Workspace ws, int threads, const ColumnSums *sums=NULL
 ) noexcept nogil:
     """The whole product, cut for as many threads as it is worth: by rows or by columns, whichever
-    are more, so that what each thread packs for itself is the smaller part of the work."""
+    are more, so that what each thread packs for itself is the smaller part of the work.  Squares by
+    rows: an update then goes through memory in sequence."""
     cdef ProductTask task
     cdef Py_ssize_t rows = product.row_end, columns = product.col_end, strips
     cdef Py_ssize_t vector = plan.kernels.vector, lanes = (columns + vector - 1) // vector * vector
@@ -52,16 +140,25 @@ cdef void _run_product(
     product.scratch = ws.scratch
     product.row_begin, product.col_begin = 0, 0
     if threads > 1:
-        parts = _parts(rows * lanes * (
-            2.0 * product.depth + (FLOPS_PER_ELEMENT if product.finish != NULL else 0)), threads)
+        parts = _parts(
+            rows * lanes * (FLOPS_PER_MOVE + (FLOPS_PER_ELEMENT if product.finish != NULL else 0))
+            + product.depth * (2.0 * rows * lanes + FLOPS_PER_MOVE * (rows + lanes)), threads)
     if parts == 1:
         plan.kernels.product(product)
+        if sums != NULL:
+            _sum_columns(plan.kernels, sums, 0, sums.columns)
         return
     strips = (columns + plan.kernels.strip - 1) // plan.kernels.strip
-    task.by_columns = rows < parts * FULL_TILE or (columns >= rows and strips >= 4 * parts)
-    task.kernels, task.whole = plan.kernels, product[0]
+    task.by_columns = rows < parts * FULL_TILE or (columns > rows and strips >= 4 * parts)
+    task.kernels, task.whole, task.sums = plan.kernels, product[0], sums
     task.scratch_bytes = ws.scratch_size * plan.itemsize
+    task.paces = ws.paces
+    _share_out(ws.paces, parts)
     parallel(_product_part, &task, parts)
+    _learn_paces(ws.paces, parts)
+
+
+# ---- Rows ----
 
 
 cdef struct GatherTask:
