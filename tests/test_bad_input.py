@@ -171,6 +171,11 @@ CONSTRUCTION = {
         TypeError,
         "levels must be a number; got '0.5'",
     ),
+    "class of losses": (
+        lambda: ds.Trainer(ds.Network([1, 1]), ds.Loss),
+        TypeError,
+        "give a loss, not the class",
+    ),
     "levels for other outputs": (
         lambda: ds.Trainer(ds.Network([1, 3]), ds.Loss("quantile", levels=[0.1, 0.9])),
         ValueError,
