@@ -269,12 +269,8 @@ class Trainer:
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument is not as it should be.
-        RuntimeError
-            If another thread is training the network.
-        FloatingPointError
-            If a loss is not finite.
+        TypeError, ValueError, RuntimeError, FloatingPointError
+            See `step`; and if the loss is a function, or the network's training has noise.
 
         Examples
         --------
@@ -321,12 +317,8 @@ class Trainer:
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument is not as it should be.
-        RuntimeError
-            If another thread is training the network.
-        FloatingPointError
-            If the loss is not finite.
+        TypeError, ValueError, RuntimeError, FloatingPointError
+            See `step`.
 
         Examples
         --------
