@@ -29,6 +29,7 @@ cdef struct Layer:
     int dropped             # of DS_DROPOUT_ONE outputs, in training
 
 
+@cython.final
 cdef class Plan:
     """A network as the engine sees it: layers, offsets, codes, kernel table.  Never changed.
 
@@ -44,7 +45,8 @@ cdef class Plan:
     cdef readonly double flops_per_row
     cdef readonly int float_bits
     cdef readonly object dtype
-    cdef readonly bint penalized            # a trained layer has a penalty
+    cdef readonly bint penalized            # a trained layer has a penalty,
+    cdef readonly bint limited              # or a largest norm
     cdef readonly Py_ssize_t first_trained  # no layer before it changes
     cdef readonly bint uniform              # all layers are trained, at one learning rate
     cdef readonly bint small                # gradients wait in the workspace for the update
@@ -79,6 +81,7 @@ cdef class Plan:
             if layer.trainable:
                 self.first_trained = min(self.first_trained, i)
                 self.penalized |= layer.l1 != 0 or layer.l2 != 0
+                self.limited |= not isinf(layer.max_norm)
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
         self.input_dropped, self.input_noise = input_dropped, input_noise
         self.small = self.parameters <= SMALL_PARAMETERS
@@ -105,6 +108,7 @@ cdef class Plan:
         free(self.layers)
 
 
+@cython.final
 cdef class Workspace:
     """What a pass of at most `rows` rows writes: made once, used by one thread at a time.
 

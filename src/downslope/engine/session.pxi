@@ -1,6 +1,7 @@
 # Sessions: for compiled code of other projects.
 
 
+@cython.final
 cdef class Session:
     """What a `ds_session` points to: a descent and its workspaces, for one caller at a time.
 
@@ -104,7 +105,8 @@ cdef int _session_backward(
 
 
 cdef int _session_update(void *self) noexcept nogil:
-    cdef Step step = (<Session>self).descent.begin(False, 1)
+    cdef Step step
+    (<Session>self).descent.begin(&step, False, 1)
     return (<Session>self).descent.finish(&step)
 
 
