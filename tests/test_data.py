@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import downslope as ds
+from downslope._sampling import Order
 
 SEED = 3
 
@@ -424,10 +425,29 @@ def test_orders_that_can_not_be(rng, options, message):
         make_net().fit(*make_data(rng), loss="cross_entropy", **options)
 
 
-def test_stratified_needs_labels(rng):
+def test_stratified_by_targets_of_two_values(rng):
+    """The order is that of the labels which they stand for."""
+
+    def order(y, loss, network):
+        data = network.dataset(x, y, network.checked_loss(loss), None)
+        return Order("stratified", True, data, None).draw(SEED, 0)
+
+    x, labels = make_data(rng)
+    expected = order(labels, "cross_entropy", make_net())
+    np.testing.assert_array_equal(order(np.eye(3)[labels], "cross_entropy", make_net()), expected)
+    positive = (labels > 0).astype(int)
+    expected = order(positive, "cross_entropy", make_net())
+    sigmoid, line = (ds.Network([4, 1], output=name, seed=0) for name in ("sigmoid", "identity"))
+    np.testing.assert_array_equal(order(positive, "binary_cross_entropy", sigmoid), expected)
+    np.testing.assert_array_equal(order(2 * positive - 1, "hinge", line), expected)
+
+
+def test_stratified_needs_classes(rng):
     x, _ = make_data(rng)
-    with pytest.raises(ValueError, match="needs class labels"):
-        ds.Network([4, 1]).fit(x, x[:, 0], sampling="stratified")
+    for y in (x[:, 0], x[:, :2] > 0, x[:, :2]):
+        net = ds.Network([4, np.ndim(y)], seed=0)
+        with pytest.raises(ValueError, match="needs classes as targets"):
+            net.fit(x, y, sampling="stratified")
 
 
 def test_an_order_with_a_split_keeps_to_the_training_rows(rng):

@@ -548,7 +548,8 @@ class Trainer:
             With replacement, every row of every step is drawn uniformly from all rows; an epoch is
             as many draws as there are rows.  "weighted" draws rows in proportion to their weights
             (sample times class weight), and their losses then count alike.  "stratified" is
-            without replacement, with the classes spread evenly over the epoch, for labels.
+            without replacement, with the classes spread evenly over the epoch, for targets that are
+            classes.
         sample_weight : array (rows,), optional
             Factors of the rows' losses; the mean is ``sum(weight * loss) / rows``.
         class_weight : "balanced", dict or list, optional
