@@ -150,8 +150,13 @@ CONSTRUCTION = {
     ),
     "constant without a value": (
         lambda: ds.Initializer("constant"),
-        TypeError,
-        "scale must be a number; got None",
+        ValueError,
+        "a constant needs its value: Initializer",
+    ),
+    "fan and a scale": (
+        lambda: ds.Initializer("normal", 0.1, fan="he"),
+        ValueError,
+        "fan='he' gives the spread, and scale=0.1 another; give one of them",
     ),
     "fan of an orthogonal matrix": (
         lambda: ds.Initializer("orthogonal", fan="he"),
@@ -166,6 +171,11 @@ CONSTRUCTION = {
         TypeError,
         "levels must be a number; got '0.5'",
     ),
+    "class of losses": (
+        lambda: ds.Trainer(ds.Network([1, 1]), ds.Loss),
+        TypeError,
+        "give a loss, not the class",
+    ),
     "levels for other outputs": (
         lambda: ds.Trainer(ds.Network([1, 3]), ds.Loss("quantile", levels=[0.1, 0.9])),
         ValueError,
@@ -174,7 +184,7 @@ CONSTRUCTION = {
     "no levels": (
         lambda: ds.Trainer(ds.Network([1, 3]), ds.Loss("quantile", levels=[])),
         ValueError,
-        "levels of loss 'quantile' must be one number, or one for each of the 3 outputs; got 0",
+        "levels is empty; give a number, or one for each output",
     ),
     "negative gamma": (lambda: ds.Loss("binary_focal", gamma=-1), ValueError, "gamma must be"),
     "alpha of focal": (
@@ -284,6 +294,26 @@ def test_the_closest_name_is_suggested(call, suggestion):
 
 
 @pytest.mark.parametrize(
+    ("call", "here"),
+    [
+        (lambda: ds.Activation("Swish"), "'silu'"),
+        (lambda: ds.Network([1, 1], output="linear"), "'identity'"),
+        (lambda: ds.Loss("mean_squared_error"), "'mse'"),
+        (lambda: ds.Loss("sparse_categorical_crossentropy"), "'cross_entropy'"),
+        (lambda: ds.Dense(1, weights="kaiming_normal"), "'he_normal'"),
+        (lambda: ds.Dense(1, weights="ones"), r'Initializer\("constant", 1.0\)'),
+        (
+            lambda: ds.Trainer(ds.Network([1, 1]), optimizer="nesterov"),
+            r"downslope.SGD\(momentum=0.9, nesterov=True\)",
+        ),
+    ],
+)
+def test_names_of_other_libraries(call, here):
+    with pytest.raises(ValueError, match=f"here it is {here}; choose one of: "):
+        call()
+
+
+@pytest.mark.parametrize(
     "call",
     [
         lambda: ds.Activation("swish-beta"),
@@ -330,7 +360,7 @@ INPUTS = {
     "a vector": (X.ravel(), ValueError, r"\(rows, 3\); got \(12,\)"),
     "three axes": (X[:, :, None], ValueError, r"flatten the rows: X.reshape\(len\(X\), -1\)"),
     "a number": (3.0, ValueError, "an array with rows; got the number 3.0"),
-    "None": (None, TypeError, "must hold real numbers; got dtype object"),
+    "None": (None, TypeError, "must hold real numbers; got NoneType"),
     "empty list": ([], ValueError, r"\(rows, 3\); got \(0,\)"),
     "ragged": ([[1, 2, 3], [4, 5]], ValueError, "X is not a rectangular array"),
     "NaN": (np.where(X == 0.5, np.nan, X), ValueError, "no NaN.*row 1 is not: drop or fill"),
@@ -571,6 +601,7 @@ FIT = {
     "callbacks of None": ({"callbacks": None}, TypeError, "callbacks must be a list"),
     "a function": ({"callbacks": [print]}, TypeError, "downslope.Callback objects.*built-in"),
     "a class": ({"callbacks": [ds.EarlyStopping]}, TypeError, "not their classes; got <class"),
+    "verbose as in Keras": ({"verbose": 2}, ValueError, "verbose must be 0 or 1; .*got 2"),
     "divergence ignored": (
         {"on_divergence": "ignore"},
         ValueError,

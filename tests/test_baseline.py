@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 import numpy_reference as reference
+import optimizer_oracles as rules
 from downslope.baseline import NumpyNetwork
 from downslope.optimizers import SGD, Adam
 
 OPTIMIZERS = {
-    "sgd": (SGD(0.05), reference.SGD(0.05)),
-    "momentum": (SGD(0.02, momentum=0.9), reference.SGD(0.02, 0.9)),
-    "nesterov": (SGD(0.02, momentum=0.9, nesterov=True), reference.SGD(0.02, 0.9, True)),
+    "sgd": (SGD(0.05), rules.SGD(0.05)),
+    "momentum": (SGD(0.02, momentum=0.9), rules.SGD(0.02, 0.9)),
+    "nesterov": (SGD(0.02, momentum=0.9, nesterov=True), rules.SGD(0.02, 0.9, True)),
     "adam": (
         Adam(0.01, beta_1=0.8, beta_2=0.99, epsilon=1e-6),
-        reference.Adam(0.01, 0.8, 0.99, 1e-6),
+        rules.Adam(0.01, 0.8, 0.99, 1e-6),
     ),
 }
 # Widths, hidden activation, output activation, loss.

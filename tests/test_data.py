@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import downslope as ds
+from downslope._sampling import Order
 
 SEED = 3
 
@@ -102,6 +103,36 @@ def test_missing_values_are_refused_by_their_row(rng):
         as_taken(pandas.DataFrame({str(j): ["a", "b"] for j in range(4)}), [0, 1])
 
 
+def test_dates_and_text_are_no_numbers():
+    """pandas would make nanoseconds of dates, and numbers of digits."""
+    pd = pytest.importorskip("pandas")
+    net = ds.Network([2, 1], seed=0)
+    odd = {
+        "Timestamp": pd.date_range("2020-01-01", periods=3),
+        "Timedelta": pd.to_timedelta([1, 2, 3], unit="D"),
+        "'1'": ["1", "2", "3"],
+    }
+    for found, column in odd.items():
+        with pytest.raises(TypeError, match=f"X must hold real numbers; got .*, such as {found}"):
+            net.predict(pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": column}))
+
+
+def test_class_labels_that_are_missing_or_text(rng):
+    pd = pytest.importorskip("pandas")
+    x, y = make_data(rng)
+    for missing in (pd.Series(y).where(y > 0), pd.Series(y, dtype="Int64").where(y > 0)):
+        row = int(np.flatnonzero(y == 0)[0])
+        with pytest.raises(ValueError, match=f"row {row} of y has no class label"):
+            make_net().fit(x, missing, loss="cross_entropy")
+    with pytest.raises(TypeError, match=r"class labels with numpy.unique\(y, return_inverse"):
+        make_net().fit(x, np.array(["a", "b", "c"])[y], loss="cross_entropy")
+
+
+def test_class_labels_for_another_loss(rng):
+    with pytest.raises(ValueError, match="class labels go with loss='cross_entropy'"):
+        make_net().fit(*make_data(rng))
+
+
 def test_a_tensor_with_a_gradient_is_refused():
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match=r"X can not be read as a NumPy array.*detach"):
@@ -156,6 +187,32 @@ def test_batches_are_the_steps_of_an_unshuffled_run(rng, weighted):
     np.testing.assert_array_equal(parts.parameters, whole.parameters)
     np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-14)
     assert history.val_loss == expected.val_loss
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_batches_accumulate(rng, weighted):
+    """Each step takes so many of them, as from rows at hand; the last one what is left."""
+    x, y = make_data(rng)
+    weight = rng.uniform(size=len(x)).astype("float32")
+    whole, parts = make_net(), make_net()
+    optimizer = ds.Adam(0.01, gradient_accumulation_steps=4)
+    options = {"loss": "cross_entropy", "optimizer": optimizer, "epochs": 3}
+    expected = whole.fit(
+        x, y, sample_weight=weight if weighted else None, batch_size=7, shuffle=False, **options
+    )
+    history = parts.fit(Batches(x, y, weight) if weighted else Batches(x, y), **options)
+    np.testing.assert_array_equal(parts.parameters, whole.parameters)
+    np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-14)
+
+
+def test_accumulated_batches_with_and_without_weights(rng):
+    x, y = make_data(rng)
+    whole, parts = make_net(), make_net()
+    options = {"loss": "cross_entropy", "optimizer": ds.SGD(0.1, gradient_accumulation_steps=2)}
+    weight = np.concatenate([np.full(5, 2.0), np.ones(5)])
+    parts.fit([(x[:5], y[:5], weight[:5]), (x[5:10], y[5:10])], **options)
+    whole.fit([(x[:10], y[:10], weight)], **options)
+    np.testing.assert_array_equal(parts.parameters, whole.parameters)
 
 
 def test_a_generator_is_good_for_one_epoch(rng):
@@ -368,10 +425,29 @@ def test_orders_that_can_not_be(rng, options, message):
         make_net().fit(*make_data(rng), loss="cross_entropy", **options)
 
 
-def test_stratified_needs_labels(rng):
+def test_stratified_by_targets_of_two_values(rng):
+    """The order is that of the labels which they stand for."""
+
+    def order(y, loss, network):
+        data = network.dataset(x, y, network.checked_loss(loss), None)
+        return Order("stratified", True, data, None).draw(SEED, 0)
+
+    x, labels = make_data(rng)
+    expected = order(labels, "cross_entropy", make_net())
+    np.testing.assert_array_equal(order(np.eye(3)[labels], "cross_entropy", make_net()), expected)
+    positive = (labels > 0).astype(int)
+    expected = order(positive, "cross_entropy", make_net())
+    sigmoid, line = (ds.Network([4, 1], output=name, seed=0) for name in ("sigmoid", "identity"))
+    np.testing.assert_array_equal(order(positive, "binary_cross_entropy", sigmoid), expected)
+    np.testing.assert_array_equal(order(2 * positive - 1, "hinge", line), expected)
+
+
+def test_stratified_needs_classes(rng):
     x, _ = make_data(rng)
-    with pytest.raises(ValueError, match="needs class labels"):
-        ds.Network([4, 1]).fit(x, x[:, 0], sampling="stratified")
+    for y in (x[:, 0], x[:, :2] > 0, x[:, :2]):
+        net = ds.Network([4, np.ndim(y)], seed=0)
+        with pytest.raises(ValueError, match="needs classes as targets"):
+            net.fit(x, y, sampling="stratified")
 
 
 def test_an_order_with_a_split_keeps_to_the_training_rows(rng):

@@ -10,6 +10,10 @@ import pytest
 
 import downslope as ds
 from downslope import plots
+from downslope.activations import ACTIVATIONS
+from downslope.initializers import INITIALIZERS
+from downslope.losses import LOSSES
+from downslope.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in sorted(ROOT.glob("docs/**/*.md")) if ">>>" in path.read_text()]
@@ -46,3 +50,22 @@ def test_the_reference_has_every_public_name():
     documented = set(re.findall(r"auto(?:class|function|module):: downslope\.([\w.]+)", pages))
     public = {*ds.__all__, *(f"plots.{name}" for name in plots.__all__)}
     assert public - documented == set(), "add these to docs/reference/"
+
+
+def test_every_part_of_training_is_documented():
+    """With its formula in the pages, and by its name in the docstring that lists it."""
+    kinds = (ROOT / "docs/activations_and_losses.md").read_text()
+    rules = (ROOT / "docs/optimizers.md").read_text()
+    for names, listed in [
+        (ACTIVATIONS, ds.Activation),
+        (LOSSES, ds.Loss),
+        (INITIALIZERS, ds.Dense),
+    ]:
+        for name in names:
+            assert re.search(rf"^\| .*`{name}`.* \|", kinds, re.MULTILINE), name
+            assert f"``{name}``" in listed.__doc__, name
+    for name, rule in OPTIMIZERS.items():
+        assert f"| `{rule.__name__}" in rules, name
+        assert f'``"{name}"``' in ds.Network.fit.__doc__, name
+    for name in set(ds.schedules.__all__) - {"Schedule", "from_dict"}:
+        assert f"| `{name}(" in rules, name

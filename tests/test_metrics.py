@@ -75,6 +75,39 @@ def test_r2_and_mae(rng, sk):
     assert (metrics.r2(flat, flat), metrics.r2(flat, flat + 1)) == (1, 0)
 
 
+def test_targets_of_signs_part_at_zero(rng, sk):
+    """As those of "hinge"."""
+    y, out = rng.choice([-1.0, 1.0], (200, 1)), rng.normal(size=(200, 1))
+    assert metrics.accuracy(y, out) == pytest.approx(sk.accuracy_score(y, np.sign(out)))
+    assert metrics.f1(y, out) == pytest.approx(sk.f1_score(y, np.sign(out)))
+    assert metrics.roc_auc(y, out) == pytest.approx(sk.roc_auc_score(y, out))
+
+
+def test_rows_of_probabilities_are_of_their_greatest(rng):
+    soft, out = rng.dirichlet([1, 1, 1], 200), np.log(outputs_of_classes(rng, 200, 3))
+    labels = soft.argmax(axis=1)
+    for metric in (metrics.accuracy, metrics.f1, metrics.roc_auc, metrics.top_k_accuracy(2)):
+        assert metric(soft, out) == metric(labels, out)
+
+
+def test_variances_are_no_answers(rng, sk):
+    """Of the outputs for "gaussian_nll", the first half counts."""
+    y, out = rng.normal(size=(100, 2)), rng.normal(size=(100, 4))
+    assert metrics.r2(y, out) == pytest.approx(sk.r2_score(y, out[:, :2]))
+    assert metrics.mae(y, out) == pytest.approx(sk.mean_absolute_error(y, out[:, :2]))
+    with pytest.raises(ValueError, match="an output for each of 2 targets; got 3"):
+        metrics.r2(y, out[:, :3])
+
+
+def test_targets_with_one_axis(rng, sk):
+    """As a loss function may have them."""
+    y, out = rng.normal(size=50), rng.normal(size=(50, 1))
+    assert metrics.r2(y, out) == pytest.approx(sk.r2_score(y, out))
+    assert metrics.mae(y, out) == pytest.approx(sk.mean_absolute_error(y, out))
+    signs = rng.integers(0, 2, 50)
+    assert metrics.accuracy(signs, out) == pytest.approx(sk.accuracy_score(signs, out >= 0.5))
+
+
 # ---- In a run ----
 
 
@@ -146,6 +179,16 @@ def test_early_stopping_on_a_metric(rng, values, options, stopped, best):
     assert (stop.stopped_epoch, stop.best_epoch, stop.best) == (stopped, best, values[best])
 
 
+@pytest.mark.parametrize(
+    ("values", "stopped", "best"),
+    [([np.nan, 2.0, 1.0, np.nan, 3.0], 4, 2), ([np.nan, np.nan, 1.0], 1, None)],
+)
+def test_what_is_not_a_number_is_no_improvement(rng, values, stopped, best):
+    stop = ds.EarlyStopping("loss", patience=2, restore_best_weights=True)
+    make_trainer().fit(*make_data(rng), epochs=5, callbacks=[Script("loss", values), stop])
+    assert (stop.stopped_epoch, stop.best_epoch) == (stopped, best)
+
+
 def test_warm_up_counts_from_the_beginning_of_the_run(rng):
     x, y = make_data(rng)
     trainer = make_trainer()
@@ -174,13 +217,47 @@ def test_what_is_not_in_the_logs_can_not_be_monitored(rng, monitor, message):
         (["acuracy"], ValueError, "did you mean 'accuracy'"),
         ([3], TypeError, "a metric must be a name"),
         (["accuracy", "accuracy"], ValueError, "different names"),
-        (["mae"], ValueError, "needs numbers as targets"),
+        (["mae"], ValueError, "must be numbers, not class labels"),
         ([ds.Metric("loss", worst, True)], ValueError, "not 'loss'"),
+        ([ds.Metric("val_worst", worst, True)], ValueError, "not with 'val_' before"),
+        (["acc"], ValueError, "here it is 'accuracy'"),
+        (["top_0_accuracy"], ValueError, "top_3_accuracy"),
     ],
 )
 def test_wrong_metrics(rng, given, error, message):
     with pytest.raises(error, match=message):
         make_trainer().fit(*make_data(rng), metrics=given)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("accuracy", r"must be classes: .*; these lie in -?\d"),
+        ("roc_auc", "must be classes"),
+        (metrics.f1, "must be classes"),
+        ("top_2_accuracy", "'top_2_accuracy': there must be classes"),
+    ],
+)
+def test_metrics_of_classes_refuse_numbers(rng, metric, message):
+    x, _ = make_data(rng)
+    net = ds.Network([3, 1], seed=0)
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match=message):
+        net.fit(x, 3 * x[:, :1], metrics=[metric])
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_metrics_need_rows_that_stay(rng):
+    with pytest.raises(ValueError, match="with batches, give validation_data"):
+        make_trainer().fit([make_data(rng)], metrics=["accuracy"])
+
+
+def test_a_metric_is_a_name_and_a_function_that_gives_a_number(rng):
+    for name, function in [("x", 3), (3, len)]:
+        with pytest.raises(TypeError, match="a metric has a name and a function"):
+            ds.Metric(name, function, True)
+    with pytest.raises(TypeError, match="metric 'all' must return a number; got ndarray"):
+        make_trainer().fit(*make_data(rng), metrics=[ds.Metric("all", lambda t, y: y, True)])
 
 
 # ---- What is left of a run ----

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import downslope as ds
-import numpy_reference as reference
+import optimizer_oracles as rules
 from downslope.optimizers import OPTIMIZERS
 
 # The article's two functions with their gradients.
@@ -28,10 +28,10 @@ START = np.array([3.0, 1.0])
 
 # ours, the oracle's
 PAIRS = {
-    "sgd": (ds.SGD(0.04), reference.SGD(0.04)),
-    "momentum": (ds.SGD(0.02, momentum=0.9), reference.SGD(0.02, 0.9)),
-    "nesterov": (ds.SGD(0.02, momentum=0.9, nesterov=True), reference.SGD(0.02, 0.9, True)),
-    "adam": (ds.Adam(0.1), reference.Adam(0.1)),
+    "sgd": (ds.SGD(0.04), rules.SGD(0.04)),
+    "momentum": (ds.SGD(0.02, momentum=0.9), rules.SGD(0.02, 0.9)),
+    "nesterov": (ds.SGD(0.02, momentum=0.9, nesterov=True), rules.SGD(0.02, 0.9, True)),
+    "adam": (ds.Adam(0.1), rules.Adam(0.1)),
 }
 
 

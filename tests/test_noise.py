@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import downslope as ds
-import numpy_reference as reference
+import noise_oracles
 from downslope import _kernels
 
 ISAS = _kernels.available_isas()
@@ -24,7 +24,7 @@ SEED, STREAM = 0x0123456789ABCDEF, (4 << 48) + 12345
 def test_masks_are_those_of_the_generator(isa, dtype, first, n):
     out = np.empty(n, dtype)
     _kernels.run_dropout_mask(isa, SEED, STREAM, first, 20000, out)
-    expected = reference.dropout_mask(SEED, STREAM, first, n, 20000)
+    expected = noise_oracles.dropout_mask(SEED, STREAM, first, n, 20000)
     np.testing.assert_array_equal(out, expected.astype(dtype))
 
 
@@ -33,7 +33,7 @@ def test_masks_are_those_of_the_generator(isa, dtype, first, n):
 def test_noise_is_that_of_the_generator(isa, dtype, cols):
     x, out = np.ones((5, cols), dtype), np.empty((5, cols), dtype)
     _kernels.run_add_normal(isa, SEED, STREAM, 1000, x, 0.5, out)
-    expected = reference.normal_noise(SEED, STREAM, 1000, 5 * cols).reshape(5, cols)
+    expected = noise_oracles.normal_noise(SEED, STREAM, 1000, 5 * cols).reshape(5, cols)
     np.testing.assert_allclose(out, 1 + 0.5 * expected, rtol=2e-6, atol=2e-6)
     scalar = np.empty_like(out)
     _kernels.run_add_normal("scalar", SEED, STREAM, 1000, x, 0.5, scalar)
@@ -78,16 +78,16 @@ RATES = [0.25, 0.4, 0.0, 0.5, 0.0]
 
 def oracle_run(net, x, y, batch_size, epochs, learning_rate):
     """Parameters and losses of unshuffled epochs of plain descent."""
-    oracle = reference.NoisyNetwork.copy_of(net)
+    oracle = noise_oracles.NoisyNetwork.copy_of(net)
     losses, step = [], 0
     for _ in range(epochs):
         total = 0.0
         for start in range(0, len(x), batch_size):
             part, labels = x[start : start + batch_size], y[start : start + batch_size]
-            noise = reference.normal_noise(net.seed, (5 << 48) + step, 0, part.size)
+            noise = noise_oracles.normal_noise(net.seed, (5 << 48) + step, 0, part.size)
             part = part + net.input_noise * noise.reshape(part.shape)
             dropped = round(net.input_dropout * 65536)
-            mask = reference.dropout_mask(net.seed, (4 << 48) + step, 0, part.size, dropped)
+            mask = noise_oracles.dropout_mask(net.seed, (4 << 48) + step, 0, part.size, dropped)
             part = part * mask.reshape(part.shape)
             oracle.draw(net.seed, step, len(part), RATES)
             total += oracle.weighted_row_losses(part, labels, "cross_entropy").sum()

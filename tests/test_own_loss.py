@@ -158,6 +158,7 @@ RETURNED = {
         ValueError,
         r"losses of .*; got shape \(23, 2\)",
     ),
+    "text": (lambda outputs, targets: ("low", outputs), TypeError, "must return numbers"),
     "a gradient by row": (shaped(23, 23), ValueError, r"outputs' shape \(23, 2\); got \(23,\)"),
 }
 

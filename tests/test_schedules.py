@@ -148,7 +148,7 @@ BAD = {
     "restarts": (lambda: schedules.Cosine(0.1, 5, cycle_factor=2), "go with restarts"),
     "short cycle": (lambda: schedules.OneCycle(0.1, 3), "give more steps"),
     "negative": (lambda: ds.SGD(lambda t: -0.1), "not negative; .* gives .*-0.1.* at step 0"),
-    "nan": (lambda: ds.SGD(schedules.Custom(lambda t: math.nan)), "finite"),
+    "nan": (lambda: ds.SGD(schedules.Custom(lambda t: math.nan)), "gives nan at step 0"),
     "name": (lambda: schedules.from_dict({"schedule": "Cosin"}), "did you mean 'Cosine'"),
 }
 
@@ -159,7 +159,15 @@ def test_bad_values(make, message):
         ds.Trainer(make_network(), optimizer=o) if isinstance(o := make(), ds.Optimizer) else None
 
 
-def test_wrong_kinds():
+def test_wrong_kinds(rng):
+    with pytest.raises(TypeError, match="learning_rate must be a number; got <class"):
+        ds.SGD(schedules.Step)
+    with pytest.raises(TypeError, match="learning rate is a number, a schedule or a function"):
+        schedules.Warmup(schedules.Custom(3.0), 5)
+    with pytest.raises(TypeError, match="must give numbers; got 'fast' at step 0"):
+        make_network().fit(*make_data(rng), optimizer=ds.SGD(lambda step: "fast"))
+    with pytest.raises(ValueError, match="step must be at least 0"):
+        schedules.Constant(0.1)(-1)
     with pytest.raises(TypeError, match="learning_rate must be a number"):
         ds.SGD("fast")
     with pytest.raises(TypeError, match="can not be described"):
@@ -216,6 +224,17 @@ def test_plateau(rng, options, expected):
     assert losses.rates == expected
 
 
+@pytest.mark.parametrize(("mode", "rate", "best"), [("auto", 1.0, 0.3), ("min", 0.5, 0.1)])
+def test_plateau_of_a_metric(rng, mode, rate, best):
+    x, y = make_data(rng)
+    grows = iter([0.1, 0.2, 0.3, np.nan])
+    metric = ds.Metric("grows", lambda targets, outputs: next(grows), True)
+    trainer = ds.Trainer(make_network(), optimizer=ds.SGD(1.0, clip_norm=1e-9))
+    lower = ds.ReduceLROnPlateau("grows", mode=mode, factor=0.5, patience=2)
+    trainer.fit(x, y, epochs=4, metrics=[metric], callbacks=[lower])
+    assert (trainer.learning_rate, lower.best) == (rate, best)
+
+
 def test_plateau_without_what_it_needs(rng):
     x, y = make_data(rng)
     with pytest.raises(ValueError, match="ReduceLROnPlateau monitors 'val_loss'"):
@@ -251,6 +270,22 @@ def test_the_search_refuses_what_diverges_at_once(rng):
     x, y = make_data(rng)
     with pytest.raises(ValueError, match="give a lower `lowest`"):
         ds.find_learning_rate(make_network(), x, y, lowest=1e20, highest=1e30)
+
+
+def test_the_search_takes_what_fit_takes(rng):
+    x, y = make_data(rng)
+    weight = rng.uniform(1, 2, size=len(x))
+    whole = ds.find_learning_rate(make_network(), x, y, batch_size=None)
+    rows = ds.find_learning_rate(make_network(), x, y, batch_size=len(x))
+    np.testing.assert_array_equal(whole.losses, rows.losses)
+    weighted = ds.find_learning_rate(make_network(), x, y, sample_weight=weight, lowest=1e-9)
+    expected = make_network().evaluate(x, y, sample_weight=weight)
+    assert weighted.losses[0] == pytest.approx(expected, rel=0.5)
+    with pytest.warns(ds.UnscaledInputsWarning, match="unscaled"):
+        ds.find_learning_rate(make_network(), 1000 * x, y, lowest=1e-12)
+    for optimizer in ("rprop", "lbfgs"):
+        with pytest.raises(TypeError, match="has no learning rate to look for"):
+            ds.find_learning_rate(make_network(), x, y, optimizer=optimizer)
 
 
 def test_picture_of_the_search(rng):

@@ -10,41 +10,42 @@ import pytest
 
 import downslope as ds
 import numpy_reference as reference
+import optimizer_oracles as rules
 
 # Of parameters, relative to the largest; of losses, relative to each.  Rounding errors of float32
 # grow along a run, so that it can only be followed loosely.
 TOLERANCES = {"float64": 1e-10, "float32": 5e-3}
 
 OPTIMIZERS = {
-    "sgd": (ds.SGD(0.05), reference.SGD(0.05)),
-    "momentum": (ds.SGD(0.01, momentum=0.9), reference.SGD(0.01, 0.9)),
-    "nesterov": (ds.SGD(0.01, momentum=0.9, nesterov=True), reference.SGD(0.01, 0.9, True)),
-    "adam": (ds.Adam(0.01), reference.Adam(0.01)),
+    "sgd": (ds.SGD(0.05), rules.SGD(0.05)),
+    "momentum": (ds.SGD(0.01, momentum=0.9), rules.SGD(0.01, 0.9)),
+    "nesterov": (ds.SGD(0.01, momentum=0.9, nesterov=True), rules.SGD(0.01, 0.9, True)),
+    "adam": (ds.Adam(0.01), rules.Adam(0.01)),
     "adam with its own constants": (
         ds.Adam(0.002, beta_1=0.8, beta_2=0.99, epsilon=1e-3),
-        reference.Adam(0.002, 0.8, 0.99, 1e-3),
+        rules.Adam(0.002, 0.8, 0.99, 1e-3),
     ),
     "adam with epsilon hat": (
         ds.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
-        reference.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
+        rules.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
     ),
-    "amsgrad": (ds.Adam(0.01, amsgrad=True), reference.AMSGrad(0.01)),
-    "nadam": (ds.NAdam(0.01), reference.NAdam(0.01)),
-    "radam": (ds.RAdam(0.01, beta_2=0.99), reference.RAdam(0.01, beta_2=0.99)),
+    "amsgrad": (ds.Adam(0.01, amsgrad=True), rules.AMSGrad(0.01)),
+    "nadam": (ds.NAdam(0.01), rules.NAdam(0.01)),
+    "radam": (ds.RAdam(0.01, beta_2=0.99), rules.RAdam(0.01, beta_2=0.99)),
     "adagrad": (
         ds.Adagrad(0.05, initial_accumulator_value=0.1, epsilon=1e-6),
-        reference.Adagrad(0.05, 0.1, 1e-6),
+        rules.Adagrad(0.05, 0.1, 1e-6),
     ),
-    "rmsprop": (ds.RMSProp(0.001, epsilon=1e-3), reference.RMSProp(0.001, epsilon=1e-3)),
+    "rmsprop": (ds.RMSProp(0.001, epsilon=1e-3), rules.RMSProp(0.001, epsilon=1e-3)),
     "rmsprop with momentum": (
         ds.RMSProp(0.001, rho=0.9, momentum=0.5, epsilon=1e-3),
-        reference.RMSProp(0.001, 0.9, 0.5, 1e-3),
+        rules.RMSProp(0.001, 0.9, 0.5, 1e-3),
     ),
     "rmsprop, centred": (
         ds.RMSProp(0.001, momentum=0.5, epsilon=1e-2, centered=True),
-        reference.RMSProp(0.001, momentum=0.5, epsilon=1e-2, centered=True),
+        rules.RMSProp(0.001, momentum=0.5, epsilon=1e-2, centered=True),
     ),
-    "adadelta": (ds.Adadelta(0.5, epsilon=1e-4), reference.Adadelta(0.5, epsilon=1e-4)),
+    "adadelta": (ds.Adadelta(0.5, epsilon=1e-4), rules.Adadelta(0.5, epsilon=1e-4)),
 }
 
 # Widths, hidden activation, output activation, loss, how the biases are.  (No bias is shared below
@@ -147,7 +148,7 @@ def test_mini_batches_with_a_smaller_last_one(rng, case, optimizer, dtype):
 
 @pytest.mark.parametrize(("batch_size", "epochs"), [(1, 10), (None, 200), (1000, 200)])
 def test_stochastic_and_full_batch(rng, case, batch_size, epochs):
-    optimizers = ds.SGD(0.01, momentum=0.5), reference.SGD(0.01, 0.5)
+    optimizers = ds.SGD(0.01, momentum=0.5), rules.SGD(0.01, 0.5)
     network = make_network(rng, case)
     x, y = make_data(rng, case, 20)
     assert_oracle_follows(network, x, y, case[3], optimizers, batch_size=batch_size, epochs=epochs)

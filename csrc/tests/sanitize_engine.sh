@@ -18,10 +18,11 @@ CFLAGS="$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer" LDFLAGS=$
   python setup.py --quiet build_ext --inplace
 
 if [ $# -eq 0 ]; then
-  set -- tests/test_network.py tests/test_training.py tests/test_optimizers.py tests/test_noise.py \
-    tests/test_kernels.py tests/test_gradients.py tests/test_trajectories.py \
-    tests/test_checkpoints.py tests/test_ensemble.py tests/test_embedding.py \
-    tests/test_bad_input.py tests/test_data.py tests/test_callbacks.py -k "not torch"
+  set -- tests/test_network.py tests/test_predict.py tests/test_training.py \
+    tests/test_optimizers.py tests/test_noise.py tests/test_kernels.py \
+    tests/test_gradients.py tests/test_trajectories.py tests/test_checkpoints.py \
+    tests/test_ensemble.py tests/test_embedding.py tests/test_bad_input.py \
+    tests/test_data.py tests/test_callbacks.py -k "not torch"
 fi
 # The interpreter itself is not instrumented: the sanitizers' libraries come before it, its own
 # leaks do not count, and its small objects go through malloc to be watched.

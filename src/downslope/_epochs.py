@@ -138,13 +138,15 @@ class EpochLoop:
         return stops
 
     def _run_given(self) -> bool:
-        """The same with batches as they come, each a step."""
+        """The same with batches as they come, each a step, or so many as are to accumulate."""
         run, source = self.run, self.source
-        for batch in itertools.islice(source.batches, run.batch, None):
+        count = self.stepper.rule.gradient_accumulation_steps
+        left = itertools.islice(source.batches, run.batch * count, None)
+        while batches := list(itertools.islice(left, count)):
             if self._begin_batch():
                 return True
             begin = time.perf_counter()
-            data = batch_set(self.network, self.stepper.loss, batch, source.class_weight)
+            data = batch_set(self.network, self.stepper.loss, batches, source.class_weight)
             if run.batch == 0 and not run.history.loss:
                 warn_if_unscaled(data.arrays[0])
             total, _ = self.stepper.train(data, None, data.rows, self.threads)

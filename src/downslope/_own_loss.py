@@ -83,7 +83,10 @@ def _call(data: Rows, outputs: NDArray[Any]) -> tuple[float, NDArray[np.float64]
         raise TypeError(
             f"the loss function must return a tuple (losses, gradient); got {type(result).__name__}"
         )
-    losses, gradient = (np.asarray(part, dtype=np.float64) for part in result)
+    try:
+        losses, gradient = (np.asarray(part, dtype=np.float64) for part in result)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the loss function must return numbers: {error}") from None
     if losses.shape not in ((), (data.rows,)):
         raise ValueError(
             f"the loss function must return losses of shape ({data.rows},), one for each row, or "

@@ -110,10 +110,10 @@ def _draw(
 ) -> NDArray[np.float64]:
     """Initial weights (inputs, outputs) of layer number `index`."""
     stream = STREAM_WEIGHTS + index
-    assert initializer.scale is not None
     if initializer.distribution == "constant":
         return np.full(shape, initializer.scale)
     if initializer.distribution == "orthogonal":
+        assert initializer.scale is not None
         return initializer.scale * _orthogonal(shape, seed, stream)
     spread = initializer.standard_deviation(*shape)
     if initializer.distribution == "normal":

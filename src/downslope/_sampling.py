@@ -67,12 +67,8 @@ class Order:
             if self._cumulative[-1] == 0:
                 raise ValueError("sampling='weighted' needs a weight that is not zero")
         elif sampling == "stratified":
-            if not data.has_labels:
-                raise ValueError(
-                    "sampling='stratified' needs class labels: integers of shape (rows,) with "
-                    "loss='cross_entropy' or 'focal'"
-                )
-            self._labels = y if rows is None else y[rows]
+            labels = y if data.has_labels else _classes(y)
+            self._labels = labels if rows is None else labels[rows]
 
     def draw(self, seed: int, epoch: int) -> NDArray[np.int64] | None:
         """The rows of an epoch; None: all of them as they lie."""
@@ -95,6 +91,21 @@ class Order:
         places = np.searchsorted(self._cumulative, uniform * self._cumulative[-1], side="right")
         last = np.searchsorted(self._cumulative, self._cumulative[-1])  # against rounding up
         return np.minimum(places, last)
+
+
+def _classes(y: NDArray[Any]) -> NDArray[np.int64]:
+    """The classes (rows,) that dense targets (rows, outputs) of two values stand for: the only 1 of
+    a row, or yes and no of a single column."""
+    if y.ndim == 2 and (np.isin(y, (0, 1)).all() or np.isin(y, (-1, 1)).all()):
+        positive = y > 0
+        if y.shape[1] == 1:
+            return positive[:, 0].astype(np.int64)
+        if (positive.sum(axis=1) == 1).all():
+            return positive.argmax(axis=1)
+    raise ValueError(
+        "sampling='stratified' needs classes as targets: integers of shape (rows,) for "
+        "loss='cross_entropy' or 'focal', rows with one 1, or a column of 0 and 1 (or -1 and 1)"
+    )
 
 
 def _spread(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:

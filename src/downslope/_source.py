@@ -114,8 +114,22 @@ def validation_set(
     return network.dataset(x, y, loss, weight[0] if weight else None, "_val")
 
 
-def batch_set(network: Network, loss: Loss | LossFunction, batch: Any, class_weight: Any) -> Data:
-    """The data set of one of the caller's batches."""
+def batch_set(
+    network: Network, loss: Loss | LossFunction, batches: list[Any], class_weight: Any
+) -> Data:
+    """The data set of one of the caller's batches, or of some that make one step."""
+    parts = [_batch_part(network, loss, batch, class_weight) for batch in batches]
+    if len(parts) == 1:
+        return parts[0]
+    x, y, weights = zip(*(part.arrays for part in parts), strict=True)
+    weight = None
+    if any(given is not None for given in weights):
+        ones = [np.ones(len(rows)) for rows in x]
+        weight = np.concatenate([b if a is None else a for a, b in zip(weights, ones, strict=True)])
+    return network.dataset(np.concatenate(x), np.concatenate(y), loss, weight)
+
+
+def _batch_part(network: Network, loss: Loss | LossFunction, batch: Any, class_weight: Any) -> Data:
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         raise TypeError(
             f"a batch must be (X, y) or (X, y, sample_weight); got {type(batch).__name__}"

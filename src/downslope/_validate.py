@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from downslope.losses import Loss
 
 
-def choose(what: str, name: object, choices: Iterable[str]) -> str:
-    """`name` if it is one of the choices, else an error that suggests the closest.
+def choose(
+    what: str, name: object, choices: Iterable[str], elsewhere: Mapping[str, str] | None = None
+) -> str:
+    """`name` if it is one of the choices, else an error that suggests what it is called here, for
+    a name of other libraries that is in `elsewhere`, or the closest.
 
     Raises
     ------
@@ -37,8 +41,13 @@ def choose(what: str, name: object, choices: Iterable[str]) -> str:
         return name
     import difflib  # takes time to import
 
-    close = difflib.get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    here = (elsewhere or {}).get(plain)
+    if here is not None:
+        hint = f"here it is {here!r}; " if here in names else f"here it is {here}; "
+    else:
+        close = difflib.get_close_matches(plain, names, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"unknown {what} {name!r}; {hint}choose one of: {', '.join(names)}")
 
 
@@ -181,6 +190,11 @@ def as_targets(
     columns = outputs // kind.outputs_per_target
     if kind.repeats_target and (array.ndim == 1 or array.shape[1:] == (1,)):
         array = np.repeat(array.reshape(-1, 1), columns, axis=1)
+    if array.ndim == 1 and array.dtype.kind in "iu" and columns > 1:
+        raise ValueError(
+            f"{name} must have shape (rows, {columns}) for loss {loss.name!r}; got {array.shape}: "
+            "class labels go with loss='cross_entropy' and output='softmax'"
+        )
     targets = as_rows(name, array, columns, dtype)
     fit, demand, mending = TARGETS[kind.targets]
     if not _all_chunks(targets, fit):
@@ -222,17 +236,36 @@ def as_numeric(name: str, values: Any) -> NDArray[Any]:
     if array.dtype.kind == "O" and hasattr(values, "to_numpy"):
         array = _from_columns(values, array)
     if array.dtype.kind not in "biuf":
-        convertible = array.dtype.kind in "OSU"
-        hint = " (convert it first, for example with .astype(float))" if convertible else ""
-        raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}{hint}")
+        found = type(values).__name__ if array.ndim == 0 else _not_numbers(name, array)
+        raise TypeError(f"{name} must hold real numbers; got {found}")
     if array.ndim == 0:
         raise ValueError(f"{name} must be an array with rows; got the number {array!s}")
     return array
 
 
+def _not_numbers(name: str, array: NDArray[Any]) -> str:
+    """What an array holds instead of numbers, and how to make numbers of it."""
+    found = f"dtype {array.dtype}"
+    if array.dtype.kind == "O":
+        odd = next((value for value in array.flat if isinstance(value, _NOT_NUMBERS)), None)
+        found += "" if odd is None else f", such as {odd!r}"
+    if array.dtype.kind not in "OSU":
+        return found
+    way = "for example with .astype(float)"
+    if name.startswith("y"):
+        way += f"; class labels with numpy.unique({name}, return_inverse=True)[1]"
+    return f"{found} (convert it first, {way})"
+
+
+#: What pandas and polars make numbers of, nanoseconds of dates too, if asked for floats.
+_NOT_NUMBERS = (str, bytes, date, timedelta, np.datetime64, np.timedelta64)
+
+
 def _from_columns(frame: Any, array: NDArray[Any]) -> NDArray[Any]:
     """The numbers of a data frame whose columns differ in type or have missing values, which NumPy
     takes for objects; `array` if they are none."""
+    if any(issubclass(kind, _NOT_NUMBERS) for kind in set(map(type, array.flat))):
+        return array
     try:
         integers = frame.dtype.kind in "iu"  # a column of integers that could have missing values
         return frame.to_numpy(dtype=np.int64) if integers else frame.to_numpy(dtype=np.float64)
@@ -360,6 +393,9 @@ TARGETS: dict[str, tuple[Callable[[NDArray[Any]], Any], str, str]] = {
 def _as_labels(name: str, labels: NDArray[Any], outputs: int) -> NDArray[np.int64]:
     """Class labels as int64, each in 0 .. outputs - 1."""
     if labels.dtype.kind == "f":
+        missing = np.flatnonzero(~np.isfinite(labels))
+        if missing.size:
+            raise ValueError(f"row {missing[0]} of {name} has no class label: drop such rows")
         raise TypeError(
             f"class labels in {name} must be integers; got dtype {labels.dtype}: "
             f"give {name}.astype(int)"

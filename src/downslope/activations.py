@@ -30,6 +30,14 @@ ACTIVATIONS: dict[str, float | None] = {
     "log_softmax": None,
 }
 
+#: What other libraries call them.
+_ELSEWHERE = {
+    "linear": "identity",
+    "logistic": "sigmoid",
+    "swish": "silu",
+    "prelu": "leaky_relu",
+}
+
 #: Activations that cut off or damp negative net inputs, for which He et al. (2015) derived the
 #: initial weights.
 RECTIFIERS = frozenset(
@@ -71,7 +79,7 @@ class Activation:
     parameter: float | None = None
 
     def __post_init__(self) -> None:
-        choose("activation", self.name, ACTIVATIONS)
+        choose("activation", self.name, ACTIVATIONS, _ELSEWHERE)
         default = ACTIVATIONS[self.name]
         if self.parameter is None:
             object.__setattr__(self, "parameter", default)

@@ -92,7 +92,42 @@ class Callback:
         """Go on from a state that `state_dict` gave; called after `on_fit_begin`."""
 
 
-class EarlyStopping(Callback):
+class _Monitor(Callback):
+    """What callbacks that watch a quantity have in common: which, and what counts as better."""
+
+    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be a name, such as 'val_loss'; got {monitor!r}")
+        self.monitor, self.mode = monitor, choose("mode", mode, ("auto", "min", "max"))
+        self.patience = as_count("patience", patience, at_least=0)
+        self.min_delta = as_number("min_delta", min_delta, at_least=0.0)
+        self._more_is_better = mode == "max"
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best = -math.inf if self._more_is_better else math.inf
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        if self.monitor.startswith("val_") and not trainer.validates:
+            raise ValueError(
+                f"{type(self).__name__} monitors {self.monitor!r} but there is no validation "
+                "data: give validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
+            )
+        choose("monitor", self.monitor, trainer.monitored)
+        if self.mode == "auto":
+            self._more_is_better = trainer.monitored[self.monitor]
+        self._forget()
+
+    def _improves(self, value: float) -> bool:
+        """Whether a value is the best so far, by more than `min_delta`; NaN never is."""
+        gain = value - self.best if self._more_is_better else self.best - value
+        if not gain > self.min_delta:
+            return False
+        self.best = value
+        return True
+
+
+class EarlyStopping(_Monitor):
     """Stop when a monitored quantity has not improved for some epochs.
 
     Parameters
@@ -113,9 +148,9 @@ class EarlyStopping(Callback):
     Attributes
     ----------
     best : float
-        The best value seen.
+        The best value seen; NaN is none.
     best_epoch : int or None
-        The epoch it was seen in.
+        The epoch it was seen in; None if there was none.
     stopped_epoch : int or None
         The epoch after which the run was stopped; None if it was not.
 
@@ -144,43 +179,34 @@ class EarlyStopping(Callback):
         warm_up: int = 0,
         restore_best_weights: bool = False,
     ) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor must be a name, such as 'val_loss'; got {monitor!r}")
-        self.monitor, self.mode = monitor, choose("mode", mode, ("auto", "min", "max"))
-        self.patience = as_count("patience", patience, at_least=0)
-        self.min_delta = as_number("min_delta", min_delta, at_least=0.0)
+        super().__init__(monitor, mode, patience, min_delta)
         self.warm_up = as_count("warm_up", warm_up, at_least=0)
         self.restore_best_weights = restore_best_weights
-        self._more_is_better = mode == "max"
         self._first_epoch = 0
-        self._forget()
 
     def _forget(self) -> None:
-        self.best = -math.inf if self._more_is_better else math.inf
+        super()._forget()
         self.best_epoch: int | None = None
         self.stopped_epoch: int | None = None
         self._best_parameters: Any = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        _check_monitored(self, trainer)
-        if self.mode == "auto":
-            self._more_is_better = trainer.monitored[self.monitor]
+        super().on_fit_begin(trainer)
         self._first_epoch = trainer.target_epoch - trainer.epochs + self.warm_up
-        self._forget()
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> bool | None:
         if epoch < self._first_epoch:
             return None
-        value = logs[self.monitor]
-        gain = value - self.best if self._more_is_better else self.best - value
-        if self.best_epoch is None or gain > self.min_delta:
-            self.best, self.best_epoch = value, epoch
+        if self._improves(logs[self.monitor]):
+            self.best_epoch = epoch
             if self.restore_best_weights:
                 self._keep(trainer.network.parameters)
-        elif epoch - self.best_epoch >= self.patience:
-            self.stopped_epoch = epoch
-            return True
-        return None
+            return None
+        last = self._first_epoch - 1 if self.best_epoch is None else self.best_epoch
+        if epoch - last < self.patience:
+            return None
+        self.stopped_epoch = epoch
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         names = ("best", "best_epoch", "stopped_epoch")
@@ -205,19 +231,19 @@ class EarlyStopping(Callback):
         self._best_parameters = None
 
 
-class ReduceLROnPlateau(Callback):
-    """Lower the learning rate when a monitored loss has not improved for some epochs.
+class ReduceLROnPlateau(_Monitor):
+    """Lower the learning rate when a monitored quantity has not improved for some epochs.
 
     Parameters
     ----------
-    monitor : {"val_loss", "loss"}, default "val_loss"
-        What to watch; less is better.
+    monitor, mode
+        See `EarlyStopping`.
     factor : float, default 0.1
         What the learning rate is multiplied by, between 0 and 1.
     patience : int, default 10
         So many epochs in a row without improvement lower the rate, as in Keras; 0 is as 1.
     min_delta : float, default 1e-4
-        The least decrease that counts as an improvement.
+        The least change that counts as an improvement.
     cooldown : int, default 0
         So many epochs after a reduction are not counted.
     min_learning_rate : float, default 0.0
@@ -226,8 +252,8 @@ class ReduceLROnPlateau(Callback):
     Raises
     ------
     ValueError
-        From `fit`, if "val_loss" is monitored and there is no validation data, or if the
-        optimiser's learning rate follows a schedule.
+        From `fit`, if what is monitored is not in the run's logs, or if the optimiser's learning
+        rate follows a schedule.
 
     Examples
     --------
@@ -244,25 +270,24 @@ class ReduceLROnPlateau(Callback):
         self,
         monitor: str = "val_loss",
         *,
+        mode: str = "auto",
         factor: float = 0.1,
         patience: int = 10,
         min_delta: float = 1e-4,
         cooldown: int = 0,
         min_learning_rate: float = 0.0,
     ) -> None:
-        self.monitor = choose("monitor", monitor, ("val_loss", "loss"))
+        super().__init__(monitor, mode, patience, min_delta)
         self.factor = as_number("factor", factor, above=0.0, below=1.0)
-        self.patience = as_count("patience", patience, at_least=0)
-        self.min_delta = as_number("min_delta", min_delta, at_least=0.0)
         self.cooldown = as_count("cooldown", cooldown, at_least=0)
         self.min_learning_rate = as_number("min_learning_rate", min_learning_rate, at_least=0.0)
-        self._forget()
 
     def _forget(self) -> None:
-        self._best, self._waited, self._resting = math.inf, 0, 0
+        super()._forget()
+        self._waited, self._resting = 0, 0
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        _check_monitored(self, trainer)
+        super().on_fit_begin(trainer)
         if getattr(trainer.optimizer, "schedule", None) is not None:
             raise ValueError(
                 "ReduceLROnPlateau contradicts the schedule of the optimizer's learning rate; "
@@ -270,20 +295,19 @@ class ReduceLROnPlateau(Callback):
             )
         if not hasattr(trainer.optimizer, "learning_rate"):
             raise ValueError(f"{trainer.optimizer!r} has no learning rate to lower")
-        self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best, "waited": self._waited, "resting": self._resting}
+        return {"best": self.best, "waited": self._waited, "resting": self._resting}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._best, self._waited = state["best"], state["waited"]
+        self.best, self._waited = state["best"], state["waited"]
         self._resting = state["resting"]
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
-        value, rested = logs[self.monitor], self._resting == 0
+        rested = self._resting == 0
         self._resting = max(0, self._resting - 1)
-        if value < self._best - self.min_delta:
-            self._best, self._waited = value, 0
+        if self._improves(logs[self.monitor]):
+            self._waited = 0
         elif rested:
             self._waited += 1
             if self._waited >= self.patience:
@@ -567,16 +591,6 @@ class Progress(Callback):
         if self._show is not None:
             self._show.close()
             self._show = None
-
-
-def _check_monitored(callback: EarlyStopping | ReduceLROnPlateau, trainer: Trainer) -> None:
-    """Whether there will be what the callback watches."""
-    if callback.monitor.startswith("val_") and not trainer.validates:
-        raise ValueError(
-            f"{type(callback).__name__} monitors {callback.monitor!r} but there is no validation "
-            "data: give validation_data=(X, y) or validation_split=0.1, or monitor='loss'"
-        )
-    choose("monitor", callback.monitor, trainer.monitored)
 
 
 def as_callbacks(callbacks: Any) -> list[Callback]:

@@ -28,8 +28,8 @@ class Initializer:
         `scale`.
     scale : float, optional
         Half the width of the uniform distribution or the standard deviation of the normal one
-        (default 0.05; not used when `fan` is given), the factor of the orthogonal one (default
-        1.0), or the constant.
+        (default 0.05), the factor of the orthogonal one (default 1.0), or the constant.  Not
+        beside `fan`.
     fan : {"glorot", "he", "lecun"}, optional
         Take the spread of a uniform or normal distribution from the layer's numbers of inputs and
         outputs: a variance of ``2 / (inputs + outputs)`` (Glorot and Bengio, 2010), ``2 / inputs``
@@ -71,8 +71,16 @@ class Initializer:
                     f"fan={self.fan!r} goes with a uniform or normal distribution; "
                     f"got {self.distribution!r}"
                 )
+            if self.scale is not None:
+                raise ValueError(
+                    f"fan={self.fan!r} gives the spread, and scale={self.scale!r} another; give "
+                    "one of them"
+                )
+            return
         if self.scale is None:
             object.__setattr__(self, "scale", DISTRIBUTIONS[self.distribution])
+        if self.scale is None:
+            raise ValueError('a constant needs its value: Initializer("constant", 0.1)')
         least = -math.inf if self.distribution == "constant" else 0.0
         object.__setattr__(self, "scale", as_number("scale", self.scale, at_least=least))
 
@@ -100,6 +108,21 @@ INITIALIZERS = {
     "orthogonal": Initializer("orthogonal"),
 }
 
+#: What other libraries call them.
+_ELSEWHERE = {
+    "constant": 'Initializer("constant", 0.1)',
+    "glorot": "glorot_uniform",
+    "he": "he_normal",
+    "kaiming_normal": "he_normal",
+    "kaiming_uniform": "he_uniform",
+    "ones": 'Initializer("constant", 1.0)',
+    "random_normal": "normal",
+    "random_uniform": "uniform",
+    "xavier": "glorot_uniform",
+    "xavier_normal": "glorot_normal",
+    "xavier_uniform": "glorot_uniform",
+}
+
 
 def as_initializer(weights: str | Initializer, activation: str) -> Initializer:
     """An initialiser from its name; "auto" chooses by the activation."""
@@ -107,7 +130,7 @@ def as_initializer(weights: str | Initializer, activation: str) -> Initializer:
         return weights
     if weights == "auto":
         return INITIALIZERS[_automatic(activation)]
-    choose("initializer", weights, ["auto", *INITIALIZERS])
+    choose("initializer", weights, ["auto", *INITIALIZERS], _ELSEWHERE)
     return INITIALIZERS[weights]
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _kernels, _plan, _threads
+from downslope._scale import warn_if_unscaled
 from downslope._validate import as_count, as_number
 from downslope.losses import Loss
 from downslope.network import Network, as_network
-from downslope.optimizers import Optimizer, as_optimizer
+from downslope.optimizers import LBFGS, Optimizer, Rprop, as_optimizer
 from downslope.training import Trainer
 
 
@@ -70,7 +71,8 @@ def find_learning_rate(
     lowest: float = 1e-6,
     highest: float = 10.0,
     steps: int = 100,
-    batch_size: int = 32,
+    batch_size: int | None = 32,
+    sample_weight: ArrayLike | None = None,
     smoothing: float = 0.9,
     divergence: float = 4.0,
     threads: int | None = None,
@@ -91,8 +93,9 @@ def find_learning_rate(
         First and last learning rate.
     steps : int, default 100
         From the first to the last; at least 3.
-    batch_size : int, default 32
-        Rows of a step, in an order that the network's seed determines.
+    batch_size : int or None, default 32
+        Rows of a step, in an order that the network's seed determines; None: all.
+    sample_weight : array (rows,), optional
     smoothing : float, default 0.9
         What is left of the running mean of the losses after each step, in [0, 1).
     divergence : float, default 4.0
@@ -107,6 +110,11 @@ def find_learning_rate(
     ------
     TypeError, ValueError
         If an argument is not as it should be, or the loss diverged before the third step.
+
+    Warns
+    -----
+    UnscaledInputsWarning
+        If the inputs are of a scale that training takes badly.
 
     Notes
     -----
@@ -126,15 +134,16 @@ def find_learning_rate(
     lowest = as_number("lowest", lowest, above=0.0)
     highest = as_number("highest", highest, above=lowest)
     steps = as_count("steps", steps, at_least=3)
-    batch_size = as_count("batch_size", batch_size)
     smoothing = as_number("smoothing", smoothing, at_least=0.0, below=1.0)
     divergence = as_number("divergence", divergence, above=1.0)
     chosen = as_optimizer(optimizer)
-    if not isinstance(chosen, Optimizer):
+    if isinstance(chosen, LBFGS | Rprop):  # without one; with steps that adapt themselves
         raise TypeError(f"{type(chosen).__name__} has no learning rate to look for")
     chosen = dataclasses.replace(chosen, learning_rate=lowest)
     trainer = Trainer(copy.deepcopy(network), loss, chosen, threads=threads)
-    data = network.dataset(X, y, trainer.loss, None)
+    data = network.dataset(X, y, trainer.loss, sample_weight)
+    batch_size = data.rows if batch_size is None else as_count("batch_size", batch_size)
+    warn_if_unscaled(data.arrays[0])
     rates = np.geomspace(lowest, highest, steps)
     losses = _losses(trainer, data, rates, batch_size, smoothing, divergence)
     if len(losses) < 3:

@@ -29,7 +29,10 @@ class Parameter:
     def checked(self, name: str, value: object) -> float | tuple[float, ...]:
         """A number, or a tuple of numbers, within the bounds."""
         if self.per_output and isinstance(value, Iterable) and not isinstance(value, str):
-            return tuple(self._number(f"{name}[{i}]", item) for i, item in enumerate(value))
+            values = tuple(self._number(f"{name}[{i}]", item) for i, item in enumerate(value))
+            if not values:
+                raise ValueError(f"{name} is empty; give a number, or one for each output")
+            return values
         return self._number(name, value)
 
     def _number(self, name: str, value: object) -> float:
@@ -96,6 +99,24 @@ LOSSES: dict[str, Kind] = {
 }
 
 
+#: What other libraries call them.
+_ELSEWHERE = {
+    "absolute_error": "mae",
+    "bce": "binary_cross_entropy",
+    "categorical_crossentropy": "cross_entropy",
+    "l1": "mae",
+    "l2": "mse",
+    "log_loss": "cross_entropy",
+    "mean_absolute_error": "mae",
+    "mean_squared_error": "mse",
+    "nll": "cross_entropy",
+    "pinball": "quantile",
+    "smooth_l1": "huber",
+    "sparse_categorical_crossentropy": "cross_entropy",
+    "squared_error": "mse",
+}
+
+
 @dataclass(frozen=True, init=False, repr=False)
 class Loss:
     """A loss function: the mean over the rows of an error of each row.
@@ -138,7 +159,7 @@ class Loss:
     parameters: Mapping[str, float | tuple[float, ...]] = field(hash=False)
 
     def __init__(self, name: str, **parameters: float | Iterable[float]) -> None:
-        kind = LOSSES[choose("loss", name, LOSSES)]
+        kind = LOSSES[choose("loss", name, LOSSES, _ELSEWHERE)]
         for given in parameters:
             if not kind.parameters:
                 raise ValueError(f"loss {name!r} takes no parameters; got {given!r}")

@@ -1,7 +1,11 @@
 """Metrics: how good the outputs are, in numbers for people.  Plain NumPy, after an epoch.
 
-Every metric takes the targets as they were given, labels (rows,) int64 or targets (rows, outputs),
-and the network's outputs (rows, outputs).  Sample weights do not count.
+Every metric takes the targets as the loss has them, labels (rows,) or targets (rows, targets), and
+the network's outputs (rows, outputs).  Sample weights do not count.
+
+Targets are classes that exclude each other if they are labels, or rows of several numbers that are
+not negative, with sum 1: the class of a row is then the greatest.  Otherwise each column is a class
+of its own, yes or no.
 """
 
 from __future__ import annotations
@@ -9,11 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from downslope._own_loss import Data
 from downslope._validate import as_count, choose
 
 _Array = NDArray[Any]
@@ -28,10 +34,15 @@ class Metric:
     name : str
         Its key in ``history.metrics``, there also with ``"val_"`` before it.
     function : callable
-        ``function(targets, outputs) -> float``: labels (rows,) or targets (rows, outputs), and
+        ``function(targets, outputs) -> float``: labels (rows,) or targets (rows, targets), and
         outputs (rows, outputs).
     greater_is_better : bool
-        For `EarlyStopping`.
+        For `EarlyStopping` and `ReduceLROnPlateau`.
+
+    Raises
+    ------
+    TypeError
+        If the name is no text, the function can not be called, or what it returns is no number.
 
     Examples
     --------
@@ -47,16 +58,28 @@ class Metric:
     function: Callable[[_Array, _Array], float]
     greater_is_better: bool
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not callable(self.function):
+            raise TypeError(
+                "a metric has a name and a function of targets and outputs; "
+                f"got {self.name!r} and {self.function!r}"
+            )
+
     def __call__(self, targets: _Array, outputs: _Array) -> float:
-        return float(self.function(targets, outputs))
+        value = self.function(targets, outputs)
+        try:
+            return float(value)
+        except TypeError:
+            raise TypeError(
+                f"metric {self.name!r} must return a number; got {type(value).__name__}"
+            ) from None
 
 
 def accuracy(targets: _Array, outputs: _Array) -> float:
-    """The share of right answers: the greatest output for labels and one-hot targets, else each
-    output on its own side of a half."""
-    if targets.ndim == 1 or _is_one_hot(targets):
-        return float(np.mean(outputs.argmax(axis=1) == _labels(targets)))
-    return float(np.mean((outputs >= 0.5) == (targets >= 0.5)))
+    """The share of right answers: the greatest output for classes that exclude each other, else
+    each output on its own side of a half (of zero, where targets are -1 and 1)."""
+    truth, guess = _answers(targets, outputs)
+    return float(np.mean(truth == guess))
 
 
 def top_k_accuracy(k: int) -> Metric:
@@ -73,23 +96,24 @@ def top_k_accuracy(k: int) -> Metric:
     Metric
     """
     k = as_count("k", k)
+    return Metric(f"top_{k}_accuracy", partial(_among_greatest, k), True)
 
-    def share(targets: _Array, outputs: _Array) -> float:
-        own = np.take_along_axis(outputs, _labels(targets)[:, np.newaxis], axis=1)
-        return float(np.mean((outputs > own).sum(axis=1) < k))
 
-    return Metric(f"top_{k}_accuracy", share, True)
+def _among_greatest(k: int, targets: _Array, outputs: _Array) -> float:
+    labels = _labels(targets, outputs)
+    if labels is None:
+        raise ValueError("there must be classes that exclude each other, an output for each")
+    own = np.take_along_axis(outputs, labels[:, np.newaxis], axis=1)
+    return float(np.mean((outputs > own).sum(axis=1) < k))
 
 
 def f1(targets: _Array, outputs: _Array) -> float:
     """The harmonic mean of precision and recall, ``2 TP / (2 TP + FP + FN)``: of the positive class
     for one output, else the mean over the classes (macro), those that occur nowhere left out."""
-    if targets.ndim == 1 or _is_one_hot(targets):
+    truth, guess = _answers(targets, outputs)
+    if truth.ndim == 1:
         classes = np.arange(outputs.shape[1])
-        truth = _labels(targets)[:, np.newaxis] == classes
-        guess = outputs.argmax(axis=1)[:, np.newaxis] == classes
-    else:
-        truth, guess = targets >= 0.5, outputs >= 0.5
+        truth, guess = truth[:, np.newaxis] == classes, guess[:, np.newaxis] == classes
     right = (truth & guess).sum(axis=0)
     both = truth.sum(axis=0) + guess.sum(axis=0)
     occurs = both > 0
@@ -103,12 +127,10 @@ def roc_auc(targets: _Array, outputs: _Array) -> float:
     Of the positive class for one or two outputs, else the mean over the classes, each against the
     rest; NaN where a class has no rows, or all of them.
     """
-    if targets.ndim == 1 or _is_one_hot(targets):
+    truth, _ = _answers(targets, outputs)
+    if truth.ndim == 1:
         classes = np.arange(outputs.shape[1])[1 if outputs.shape[1] == 2 else 0 :]
-        truth = _labels(targets)[:, np.newaxis] == classes
-        outputs = outputs[:, classes]
-    else:
-        truth = targets >= 0.5
+        truth, outputs = truth[:, np.newaxis] == classes, outputs[:, classes]
     return float(np.mean([_area(truth[:, c], outputs[:, c]) for c in range(truth.shape[1])]))
 
 
@@ -125,8 +147,11 @@ def _area(truth: _Array, score: _Array) -> float:
 
 def r2(targets: _Array, outputs: _Array) -> float:
     """The coefficient of determination, ``1 - sum (t - y)^2 / sum (t - mean t)^2``, the mean over
-    the outputs; an output whose targets are all alike gives 1 if it is exact, else 0."""
-    targets, outputs = targets.astype(np.float64), outputs.astype(np.float64)
+    the outputs; an output whose targets are all alike gives 1 if it is exact, else 0.
+
+    Of twice as many outputs as targets, as "gaussian_nll" has, the first half, the means.
+    """
+    targets, outputs = _values(targets, outputs)
     left = ((targets - outputs) ** 2).sum(axis=0)
     whole = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
     flat = whole == 0
@@ -135,8 +160,12 @@ def r2(targets: _Array, outputs: _Array) -> float:
 
 
 def mae(targets: _Array, outputs: _Array) -> float:
-    """The mean of the absolute differences."""
-    return float(np.mean(np.abs(targets.astype(np.float64) - outputs)))
+    """The mean of the absolute differences.
+
+    Of twice as many outputs as targets, as "gaussian_nll" has, the first half, the means.
+    """
+    targets, outputs = _values(targets, outputs)
+    return float(np.mean(np.abs(targets - outputs)))
 
 
 #: The metrics that have names; "top_<k>_accuracy" beside them, for any k.
@@ -150,11 +179,21 @@ METRICS = {
         Metric("mae", mae, False),
     )
 }
-_OF_VALUES = ("r2", "mae")
+_OF_CLASSES, _OF_VALUES = (accuracy, f1, roc_auc, _among_greatest), (r2, mae)
+#: What other libraries call them.
+_ELSEWHERE = {
+    "acc": "accuracy",
+    "auc": "roc_auc",
+    "binary_accuracy": "accuracy",
+    "categorical_accuracy": "accuracy",
+    "mean_absolute_error": "mae",
+    "sparse_categorical_accuracy": "accuracy",
+}
 
 
-def as_metrics(metrics: Any, labels: bool) -> list[Metric]:
-    """The metrics of a list of names, `Metric` objects and functions, fit for such targets.
+def as_metrics(metrics: Any, data: Data | None, outputs: int) -> list[Metric]:
+    """The metrics of a list of names, `Metric` objects and functions, fit for a network with so
+    many outputs and the targets of the rows that they are computed on (None: there are none).
 
     Raises
     ------
@@ -164,13 +203,38 @@ def as_metrics(metrics: Any, labels: bool) -> list[Metric]:
     if isinstance(metrics, str | Metric) or not isinstance(metrics, Iterable):
         raise TypeError(f"metrics must be a list, such as ['accuracy']; got {metrics!r}")
     checked = [_as_metric(metric) for metric in metrics]
-    for metric in checked:
-        if labels and metric is METRICS.get(metric.name) and metric.name in _OF_VALUES:
-            raise ValueError(f"metric {metric.name!r} needs numbers as targets, not class labels")
     names = [metric.name for metric in checked]
-    if len({*names, "loss", "val_loss"}) < len(names) + 2:
-        raise ValueError(f"metrics must have different names, and not 'loss'; got {names}")
+    if len({*names, "loss"}) < len(names) + 1 or any(name.startswith("val_") for name in names):
+        raise ValueError(
+            "metrics must have different names, not 'loss', and not with 'val_' before; "
+            f"got {names}"
+        )
+    if data is None:
+        if checked:
+            raise ValueError(
+                "metrics are computed on rows that stay: with batches, give validation_data=(X, y)"
+            )
+        return checked
+    for metric in checked:
+        function = getattr(metric.function, "func", metric.function)
+        if function in _OF_CLASSES or function in _OF_VALUES:
+            _check_targets(metric, data.arrays[1], outputs)
     return checked
+
+
+def _check_targets(metric: Metric, targets: _Array, outputs: int) -> None:
+    """Refuse a metric that says nothing of such targets."""
+    try:
+        metric(targets[:1], np.zeros((1, outputs)))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"metric {metric.name!r}: {error}") from None
+    if metric.function in _OF_VALUES or targets.dtype.kind != "f":
+        return
+    least, greatest = targets.min(), targets.max()
+    if greatest > 1 or (least < 0 and not _are_signs(targets)):
+        raise ValueError(
+            f"metric {metric.name!r}: {_NEEDS_CLASSES}; these lie in {least:.6g} .. {greatest:.6g}"
+        )
 
 
 def _as_metric(metric: Any) -> Metric:
@@ -178,7 +242,9 @@ def _as_metric(metric: Any) -> Metric:
         return metric
     if isinstance(metric, str):
         top = re.fullmatch(r"top_([1-9]\d*)_accuracy", metric)
-        return top_k_accuracy(int(top[1])) if top else METRICS[choose("metric", metric, METRICS)]
+        if top:
+            return top_k_accuracy(int(top[1]))
+        return METRICS[choose("metric", metric, [*METRICS, "top_3_accuracy"], _ELSEWHERE)]
     if callable(metric):
         name = getattr(metric, "__name__", type(metric).__name__)
         known = METRICS.get(name)
@@ -189,14 +255,54 @@ def _as_metric(metric: Any) -> Metric:
     )
 
 
-def _is_one_hot(targets: _Array) -> bool:
-    """Whether each row's targets are 0 and one 1."""
-    return bool(
-        targets.shape[1] > 1
-        and ((targets == 0) | (targets == 1)).all()
-        and (targets.sum(axis=1) == 1).all()
-    )
+# ---- What targets say ----
+
+_NEEDS_CLASSES = "the targets must be classes: labels, numbers in [0, 1], or -1 and 1"
 
 
-def _labels(targets: _Array) -> _Array:
-    return targets if targets.ndim == 1 else targets.argmax(axis=1)
+def _answers(targets: _Array, outputs: _Array) -> tuple[_Array, _Array]:
+    """What is right and what the outputs say: classes (rows,), or yes and no (rows, outputs)."""
+    labels = _labels(targets, outputs)
+    if labels is not None:
+        return labels, outputs.argmax(axis=1)
+    targets = _as_columns(targets)
+    middle = 0.0 if _are_signs(targets) else 0.5
+    return targets >= middle, outputs >= middle
+
+
+def _labels(targets: _Array, outputs: _Array) -> _Array | None:
+    """The class of each row (rows,), where classes exclude each other; else None."""
+    if outputs.shape[1] == 1:
+        return None
+    if targets.ndim == 1 and targets.dtype.kind in "iu":
+        return targets
+    targets = _as_columns(targets)
+    sums = targets.sum(axis=1, dtype=np.float64)
+    if targets.shape[1] > 1 and (targets >= 0).all() and np.allclose(sums, 1, atol=1e-3):
+        return targets.argmax(axis=1)
+    return None
+
+
+def _are_signs(targets: _Array) -> bool:
+    """Whether targets are -1 and 1, as for "hinge"."""
+    return bool((targets == -1).any() and (np.abs(targets) == 1).all())
+
+
+def _values(targets: _Array, outputs: _Array) -> tuple[_Array, _Array]:
+    """Targets and the outputs that stand for them (rows, targets), float64."""
+    if targets.ndim == 1 and targets.dtype.kind in "iu" and outputs.shape[1] > 1:
+        raise ValueError("the targets must be numbers, not class labels")
+    targets = _as_columns(targets).astype(np.float64)
+    count = targets.shape[1]
+    if outputs.shape[1] not in (count, 2 * count):
+        raise ValueError(
+            f"there must be an output for each of {count} targets; got {outputs.shape[1]}"
+        )
+    return targets, outputs[:, :count].astype(np.float64)
+
+
+def _as_columns(targets: _Array) -> _Array:
+    """Targets (rows, targets); those for a loss function may have come with one axis."""
+    if targets.dtype.kind not in "biuf":
+        raise TypeError(f"the targets must be numbers; got dtype {targets.dtype}")
+    return targets.reshape(len(targets), -1)

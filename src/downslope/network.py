@@ -572,6 +572,8 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
 
     def checked_loss(self, loss: str | Loss | LossFunction) -> Loss | LossFunction:
         """The loss, if it goes with this network's outputs."""
+        if isinstance(loss, type):
+            raise TypeError('give a loss, not the class: Loss("mse")')
         if callable(loss):
             return loss
         chosen = as_loss(loss)

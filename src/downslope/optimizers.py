@@ -85,7 +85,7 @@ class Optimizer(ABC):
         return (float(first), *self.constants)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
-        if not callable(self.learning_rate):  # as schedules are
+        if not callable(self.learning_rate) or isinstance(self.learning_rate, type):
             rate = as_number("learning_rate", self.learning_rate, above=0.0)
             object.__setattr__(self, "learning_rate", rate)
         as_number("weight_decay", self.weight_decay, at_least=0.0)
@@ -671,6 +671,13 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     for cls in (SGD, Adam, AdamW, NAdam, RAdam, Adagrad, RMSProp, Adadelta, Lion, Rprop)
 }
 
+#: What other libraries call them, or name as optimisers of their own.
+_ELSEWHERE = {
+    "amsgrad": "downslope.Adam(amsgrad=True)",
+    "momentum": "downslope.SGD(momentum=0.9)",
+    "nesterov": "downslope.SGD(momentum=0.9, nesterov=True)",
+}
+
 
 def as_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
     """An optimiser from its name, with its defaults, or as it is."""
@@ -683,7 +690,7 @@ def as_optimizer(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
             "an optimizer is a name or an object such as downslope.Adam(1e-3); "
             f"got {type(optimizer).__name__}"
         )
-    if choose("optimizer", optimizer, [*OPTIMIZERS, "lbfgs"]) == "lbfgs":
+    if choose("optimizer", optimizer, [*OPTIMIZERS, "lbfgs"], _ELSEWHERE) == "lbfgs":
         return LBFGS()
     return OPTIMIZERS[optimizer]()  # type: ignore[call-arg]
 

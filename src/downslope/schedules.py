@@ -71,12 +71,12 @@ class Schedule(ABC):
         if wrong.size:
             raise ValueError(
                 f"a learning rate must be finite and not negative; {self!r} gives "
-                f"{rates[wrong[0]]!r} at step {first + int(wrong[0])}"
+                f"{float(rates[wrong[0]])} at step {first + int(wrong[0])}"
             )
         return rates
 
     def __call__(self, step: int) -> float:
-        return float(self.rates(step, 1)[0])
+        return float(self.rates(as_count("step", step, at_least=0), 1)[0])
 
     def to_dict(self) -> dict[str, Any]:
         """A description of numbers and names, which `from_dict` and JSON take."""
@@ -276,15 +276,25 @@ class Custom(Schedule):
     function: Callable[[int], float]
 
     def __post_init__(self) -> None:
-        if not callable(self.function):
-            raise TypeError(f"function must be callable; got {self.function!r}")
+        if not callable(self.function) or isinstance(self.function, type):
+            raise TypeError(
+                "a learning rate is a number, a schedule or a function of the number of steps; "
+                f"got {self.function!r}"
+            )
 
     def __repr__(self) -> str:
         module, name = (getattr(self.function, key, "") for key in ("__module__", "__qualname__"))
         return f"Custom({module}.{name})" if name else f"Custom({self.function!r})"
 
     def at(self, steps: _Values) -> _Values:
-        return np.array([self.function(int(step)) for step in steps], dtype=np.float64)
+        return np.array([self._rate(int(step)) for step in steps])
+
+    def _rate(self, step: int) -> float:
+        rate = self.function(step)
+        try:
+            return float(rate)
+        except (TypeError, ValueError):
+            raise TypeError(f"{self!r} must give numbers; got {rate!r} at step {step}") from None
 
     def to_dict(self) -> dict[str, Any]:
         raise TypeError(

@@ -269,12 +269,8 @@ class Trainer:
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument is not as it should be.
-        RuntimeError
-            If another thread is training the network.
-        FloatingPointError
-            If a loss is not finite.
+        TypeError, ValueError, RuntimeError, FloatingPointError
+            See `step`; and if the loss is a function, or the network's training has noise.
 
         Examples
         --------
@@ -321,12 +317,8 @@ class Trainer:
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument is not as it should be.
-        RuntimeError
-            If another thread is training the network.
-        FloatingPointError
-            If the loss is not finite.
+        TypeError, ValueError, RuntimeError, FloatingPointError
+            See `step`.
 
         Examples
         --------
@@ -541,8 +533,9 @@ class Trainer:
             Finite numbers: of NumPy, pandas, polars, Arrow, or PyTorch on the CPU.  Used without a
             copy if they are of the network's type and each row's values lie next to each other,
             a `numpy.memmap` too, of which only what is at work comes into memory.  Without `y`:
-            an iterable of batches, each (X, y) or (X, y, sample_weight) and one step, whose end is
-            the epoch's; a generator is good for one epoch.
+            an iterable of batches, each (X, y) or (X, y, sample_weight) and one step, whatever
+            `batch_size` and `shuffle` say, whose end is the epoch's; a generator is good for one
+            epoch.
         y : array (rows, outputs), or (rows,) for one output or for class labels
         epochs : int, default 1
             Passes over the rows.
@@ -555,7 +548,8 @@ class Trainer:
             With replacement, every row of every step is drawn uniformly from all rows; an epoch is
             as many draws as there are rows.  "weighted" draws rows in proportion to their weights
             (sample times class weight), and their losses then count alike.  "stratified" is
-            without replacement, with the classes spread evenly over the epoch, for labels.
+            without replacement, with the classes spread evenly over the epoch, for targets that are
+            classes.
         sample_weight : array (rows,), optional
             Factors of the rows' losses; the mean is ``sum(weight * loss) / rows``.
         class_weight : "balanced", dict or list, optional
@@ -565,7 +559,8 @@ class Trainer:
         metrics : list of str, Metric or callable, default ()
             To compute after each epoch, on training and on validation data: "accuracy", "f1",
             "roc_auc", "top_<k>_accuracy", "r2", "mae", or functions of targets and outputs; see
-            `downslope.metrics`.  Those on training data take a pass over its rows.
+            `downslope.metrics`.  Those on training data take a pass over its rows; of data that
+            come in batches there are none.
         validation_data : (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch.
         validation_split : float, default 0.0
@@ -606,6 +601,11 @@ class Trainer:
         check_sampling(sampling, shuffle)
         choose("on_divergence", on_divergence, DIVERGENCES)
         threads = _threads.resolve(self.threads if threads is None else threads)
+        if verbose not in (0, 1):
+            raise ValueError(
+                "verbose must be 0 or 1; for lines instead of a bar give "
+                f"callbacks=[downslope.Progress('lines')]; got {verbose!r}"
+            )
         watchers = [*as_callbacks(callbacks), *([Progress()] if verbose else [])]
         if isinstance(self.optimizer, LBFGS):
             _lbfgs.check(self.network, watchers, in_batches=y is None)
@@ -626,7 +626,7 @@ class Trainer:
         measured = validation if source.data is None else source.data
         if source.data is not None:
             warn_if_unscaled(source.data.arrays[0])
-        self.metrics = as_metrics(metrics, measured is not None and measured.has_labels)
+        self.metrics = as_metrics(metrics, measured, self.network.outputs)
         held_out = 0 if validation is None else validation.rows
         run = Run(source.count, held_out, batch, shuffle, sampling, self.epoch)
 
