@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 
 import numpy as np
 
-FEWEST, MOST = 20, 2000
+from benches.pairs import seconds_of
+
+Call = Callable[[], object]
+
+# Both sides are called in turn, a number of calls each, so many times.
+TURNS = 10
+MOST_CALLS = 100
 
 
-def latencies(call: Callable[[], object], seconds: float) -> dict[str, float]:
-    """Median and 99th percentile over calls for about so many seconds, warm."""
-    call()
-    begun = perf_counter()
-    call()
-    count = min(max(int(seconds / (perf_counter() - begun)), FEWEST), MOST)
-    times = np.empty(count)
-    for i in range(count):
-        begun = perf_counter()
+def latencies(ours: Call, theirs: Call, seconds: float) -> dict[str, object]:
+    """Medians of each turn, and the median and 99th percentile over all calls of each side.
+
+    Takes about so many seconds, both sides warm before.
+    """
+    sides = {"ours": ours, "theirs": theirs}
+    for call in sides.values():
         call()
-        times[i] = perf_counter() - begun
-    p50, p99 = np.percentile(times, [50, 99])
-    return {"p50": float(p50), "p99": float(p99)}
+    pair = sum(map(seconds_of, sides.values()))
+    calls = min(max(int(seconds / TURNS / pair), 1), MOST_CALLS)
+    times = {side: np.empty((TURNS, calls)) for side in sides}
+    for turn in range(TURNS):
+        for side in ("theirs", "ours"):
+            times[side][turn] = [seconds_of(sides[side]) for _ in range(calls)]
+    found: dict[str, object] = {"calls": TURNS * calls}
+    for side, taken in times.items():
+        found[side] = np.median(taken, axis=1).tolist()
+        found[f"{side}_p50"], found[f"{side}_p99"] = np.percentile(taken, [50, 99]).tolist()
+    return found
