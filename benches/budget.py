@@ -52,7 +52,7 @@ class Budget:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         left = self._ends - monotonic()
         if left <= 0:
-            raise TimeoutError(f"not begun, as the {self._total / 60:.0f} minutes were over")
+            raise TimeoutError(f"not begun, as the {self._total:.0f} seconds of the run were over")
         limit = min(left, LONGEST)
 
         def stop(signum: int, frame: object) -> None:
@@ -66,8 +66,8 @@ class Budget:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """No dots between the lines."""
-        if report.passed or report.skipped:
-            return report.outcome if report.when == "call" or report.skipped else "", "", ""
-        return None
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str]:
+        """No letters between the lines; failures are told at the end."""
+        if report.when == "call" or report.skipped:
+            return report.outcome, "", ""
+        return "error" if report.failed else "", "", ""

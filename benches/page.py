@@ -100,8 +100,8 @@ def verdict(results: Results) -> str:
             says.append(f"{what[0].upper()}{what[1:]}: {'; '.join(named)}.")
     if later := _sooner_accurate(results.of("target")):
         says.append(f"Training to an accuracy: later than {later}.")
-    opening = "downslope loses or ties (the interval of the ratio holds 1) "
-    paragraphs = [" ".join([opening + ("here." if says else "nowhere."), *says])]
+    opening = "Where downslope loses or ties (the interval of the ratio holds 1)"
+    paragraphs = [f"{opening}. {' '.join(says)}" if says else f"{opening}: nowhere."]
     if failed := results.failed():
         paragraphs.append(f"Failed, for the reasons given below: {_listed_failures(failed)}.")
     if results.missing:
@@ -157,9 +157,10 @@ def _listed_failures(failed: Sequence[Record]) -> str:
     """Peers and groups of benchmarks, each with what failed there."""
     whats = defaultdict(list)
     for record in failed:
-        whats[record["peer"], record["group"]].append(record["what"])
+        whats[record["peer"], record["group"]] += [record["what"]] * bool(record["what"])
     return "; ".join(
-        f"{peer} at {group} ({', '.join(what)})" for (peer, group), what in whats.items()
+        f"{peer} at {group}" + (f" ({', '.join(what)})" if what else "")
+        for (peer, group), what in whats.items()
     )
 
 
@@ -216,7 +217,8 @@ def _sections(results: Results) -> Iterator[Section]:
     if found := results.of("step"):
         yield Section(
             "Steps called from Python",
-            "A call for each mini-batch that the caller holds in NumPy arrays.",
+            "A call for each mini-batch that the caller holds in NumPy arrays. To save time three "
+            "of the peers are asked.",
             [ratios(found, results.failed("step"))],
         )
     if found := results.of("inference"):
@@ -242,7 +244,8 @@ def _sections(results: Results) -> Iterator[Section]:
         yield Section(
             "Training to an accuracy",
             "Each side with initial weights and order of its own, three seeds; the time is that of "
-            "training alone, and the curve that of the median seed.",
+            "training alone, and the curve that of the median seed. To save time torch.compile, "
+            "Keras and JAX jit are not asked.",
             [_table(found)],
             partial(figures.accuracy, found),
             "Correct test images over the seconds of training; further left is better.",
@@ -258,14 +261,15 @@ def _sections(results: Results) -> Iterator[Section]:
     if found := results.of("epoch", dtype="float64"):
         yield Section(
             "Training in float64",
-            "As above, one thread.",
+            "As above, one thread; beside two of the peers, and where the arithmetic dominates.",
             [ratios(found, results.failed("epoch, float64"))],
         )
     if found := results.of("epoch", threads=2):
         one = [r for r in epochs if r["peer"] in {record["peer"] for record in found}]
         yield Section(
             "Training on two threads",
-            "As above; both sides on two threads and two cores.",
+            "As above; both sides on two threads and two cores. To save time three of the peers "
+            "are asked.",
             [ratios(found, results.failed("epoch", 2))],
             partial(figures.threads, one, found),
             "How many times as long a step takes on one thread as on two; below 1 the second "
@@ -365,6 +369,19 @@ def _quoted_features(results: Results) -> str:
     return "\n".join(_markdown_rows(features(results.of("feature"))))
 
 
+def _quoted_estimators(results: Results) -> str:
+    versions = ", ".join(
+        results.facts[name] for name in ("NumPy", "scikit-learn") if name in results.facts
+    )
+    return "\n".join(
+        [
+            f"{_quoted_machine(results)}; {versions}.",
+            "",
+            *_markdown_rows(_table(results.of("estimator"))),
+        ]
+    )
+
+
 def _quoted_machine(results: Results) -> str:
     facts = results.facts
     limit = f"FMA peak of a core {results.peaks['float32']:.0f} GFLOP/s"
@@ -377,6 +394,7 @@ QUOTATIONS = {
     "networks": _quoted_networks,
     "phases": _quoted_phases,
     "features": _quoted_features,
+    "estimators": _quoted_estimators,
 }
 
 

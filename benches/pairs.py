@@ -22,8 +22,9 @@ def time_pairs(
     benchmark: BenchmarkFixture, seconds: float, ours: Turn, theirs: Turn
 ) -> Pairs | None:
     """Time both by turns, warm, for so many seconds at most; None with --benchmark-disable."""
+    alternate(ours, theirs, 1)  # which compiles and warms up
     begun = perf_counter()
-    benchmark.pedantic(ours, setup=theirs, rounds=FEWEST, warmup_rounds=1)
+    benchmark.pedantic(ours, setup=theirs, rounds=FEWEST)
     if benchmark.disabled:
         return None
     attempts = [_more_pairs(ours, theirs, FEWEST, until=begun + seconds)]

@@ -96,7 +96,7 @@ def measure(arguments: argparse.Namespace) -> page.Results:
     for threads in SELECTED:
         if threads <= cores():
             seconds = SHARE_OF_TWO * (ends - begun) if threads > 1 else ends - monotonic()
-            records += run(threads, seconds, arguments)
+            records += run(threads, max(seconds, 1.0), arguments)
     peaks: dict[str, float] = {dtype: fma_peak(dtype) for dtype in ("float32", "float64")}
     for record in records:
         dtype = record.get("dtype", "float32")
@@ -156,7 +156,7 @@ def run(threads: int, seconds: float, arguments: argparse.Namespace) -> list[pag
         lines = path.read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     if problem:
-        failed = {"group": "whatever follows", "peer": "any", "what": "", "reason": problem}
+        failed = {"group": "what follows", "peer": "any", "what": "", "reason": problem}
         records.append({"kind": "failed", "threads": threads, **failed})
     return records
 

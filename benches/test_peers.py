@@ -61,8 +61,6 @@ def time_epochs(
     ours = OURS(case, *case.data(), THREADS)
     steps = min(case.steps, peer.most_steps)
     theirs = peer(case, *case.data(steps), THREADS)
-    for side in (ours, theirs):
-        side.epoch()
     pairs = compare(Turn(ours.epoch, case.steps), Turn(theirs.epoch, steps))
     if pairs is not None:
         record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cache
 from time import perf_counter
 from typing import ClassVar
 
@@ -75,13 +76,14 @@ Predict = Callable[[np.ndarray], np.ndarray]
 Classify = Callable[[list[int], int, np.ndarray, np.ndarray, int, int], Iterator[Predict]]
 
 
+@cache
 def check_agreement(
     peer: type[Peer], reference: type[Peer], case: Case, threads: int
 ) -> dict[str, float]:
     """AssertionError unless both learn and predict the same in a few steps.
 
-    Returns the seconds that the first epoch of each took, of CHECKED_STEPS steps, in which it
-    compiles and warms up whatever the later ones use.
+    Made once for each set of arguments.  Returns the seconds that the first epoch of each took, of
+    CHECKED_STEPS steps, in which it compiles and warms up whatever the later ones use.
     """
     x, y = case.data(CHECKED_STEPS + 1)
     trained, last = slice(CHECKED_STEPS * case.batch), slice(CHECKED_STEPS * case.batch, None)
