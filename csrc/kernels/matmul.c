@@ -32,16 +32,11 @@
 #include "kernels.h"
 #include "single.h"
 
-/* The most rows of a tile that is `vectors` wide. */
-static inline int tile_rows(int vectors) {
-  return TILE_SUMS / vectors < TILE_ROWS ? TILE_SUMS / vectors : TILE_ROWS;
-}
-
 DS_INLINE vec load_columns(const real *p, int ragged, ptrdiff_t columns) {
   return ragged ? v_load_first(p, columns) : v_load(p);
 }
 
-/* What a tile works on: k_begin .. k_begin + depth, and its operands where they lie or are packed. */
+/* What a tile works on: k_begin .. k_begin + depth, and where its operands lie or are packed. */
 typedef struct {
   const ds_product *whole;
   ptrdiff_t k_begin, depth;
@@ -49,21 +44,26 @@ typedef struct {
   ptrdiff_t a_row, a_depth;
   const real *b; /* b(k_begin, first column of the strip) */
   ptrdiff_t b_depth;
+  ds_rows start, c; /* the tile's place in both; no data in start: zero */
+  ptrdiff_t last;   /* columns of the strip's last vector */
   int spills; /* what stands behind a row's last column, to the end of the vector, comes later */
 } part;
 
-/* The tile at rows i.., columns j.., to `out`; `rows`, `vectors` and `ragged` are constants where
- * this is inlined, so that `sums` becomes registers.  Ragged: the last vector holds `last` columns. */
-DS_INLINE void tile(const int rows, const int vectors, const int ragged, const part *t, ptrdiff_t i,
-                    ptrdiff_t j, ptrdiff_t last, ds_rows out) {
-  const ds_product *p = t->whole;
-  const ds_rows start =
-      t->k_begin == 0 ? (ds_rows){(void *)p->start, p->start_row} : (ds_rows){p->c, p->c_row};
+/* A tile; `rows`, `vectors` and `ragged` are constants where this is inlined, so that `sums` becomes
+ * registers.  Ragged: the last vector is not full. */
+DS_INLINE void tile(const int rows, const int vectors, const int ragged, const part *t) {
+  const ptrdiff_t last = t->last;
   vec sums[TILE_ROWS][TILE_VECTORS];
-  UNROLL for (int r = 0; r < rows; r++) {
-    const real *from = ds_at(start, i + r, j).data;
-    UNROLL for (int v = 0; v < vectors; v++) {
-      sums[r][v] = from ? load_columns(from + v * VEC, ragged && v == vectors - 1, last) : v_zero();
+  if (t->start.data) {
+    const real *from = t->start.data;
+    UNROLL for (int r = 0; r < rows; r++, from += t->start.stride) {
+      UNROLL for (int v = 0; v < vectors; v++) {
+        sums[r][v] = load_columns(from + v * VEC, ragged && v == vectors - 1, last);
+      }
+    }
+  } else {
+    UNROLL for (int r = 0; r < rows; r++) {
+      UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = v_zero();
     }
   }
 
@@ -83,8 +83,8 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
   }
 
   const int whole = !ragged || t->spills;
-  UNROLL for (int r = 0; r < rows; r++) {
-    real *to = ds_row(out, r);
+  real *to = t->c.data;
+  UNROLL for (int r = 0; r < rows; r++, to += t->c.stride) {
     UNROLL for (int v = 0; v < vectors; v++) {
       if (whole || v < vectors - 1) {
         v_store(to + v * VEC, sums[r][v]);
@@ -95,18 +95,13 @@ DS_INLINE void tile(const int rows, const int vectors, const int ragged, const p
   }
 }
 
-typedef void (*tile_fn)(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last, ds_rows out);
+typedef void (*tile_fn)(const part *t);
 
-/* Every tile shape that a product can meet, full and ragged. */
-#define TILE(rows, vectors)                                                                      \
-  static void tile_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last,   \
-                                      ds_rows out) {                                             \
-    tile(rows, vectors, 0, t, i, j, last, out);                                                  \
-  }                                                                                              \
-  static void ragged_##rows##x##vectors(const part *t, ptrdiff_t i, ptrdiff_t j, ptrdiff_t last, \
-                                        ds_rows out) {                                           \
-    tile(rows, vectors, 1, t, i, j, last, out);                                                  \
-  }
+/* Every tile shape that a product can meet, full and ragged, and the most rows of a tile so many
+ * vectors wide: as many sums as there are registers for. */
+#define TILE(rows, vectors)                                                         \
+  static void tile_##rows##x##vectors(const part *t) { tile(rows, vectors, 0, t); } \
+  static void ragged_##rows##x##vectors(const part *t) { tile(rows, vectors, 1, t); }
 #define TILES_6(X, v) X(1, v) X(2, v) X(3, v) X(4, v) X(5, v) X(6, v)
 #define TILES_8(X, v) \
   TILES_6(X, v)       \
@@ -123,10 +118,12 @@ TILES_8(TILE, 3)
 TILES_6(TILE, 4)
 static const tile_fn tiles[TILE_VECTORS][TILE_ROWS][2] = {
     {TILES_12(PAIR, 1)}, {TILES_12(PAIR, 2)}, {TILES_8(PAIR, 3)}, {TILES_6(PAIR, 4)}};
+static const int tile_rows[TILE_VECTORS] = {12, 12, 8, 6};
 #else
 TILES_12(TILE, 1)
 TILES_6(TILE, 2)
 static const tile_fn tiles[TILE_VECTORS][TILE_ROWS][2] = {{TILES_12(PAIR, 1)}, {TILES_6(PAIR, 2)}};
+static const int tile_rows[TILE_VECTORS] = {12, 6};
 #endif
 
 /* A strip of b takes half of a first-level cache of 32 kB, or all of it where a strip has rows of more
@@ -140,6 +137,9 @@ enum { PANEL = 512 * 1024 / (int)sizeof(real), BLOCK = ROW_BLOCK * DEPTH_BLOCK }
 enum { CHUNK = 64 * 1024 / (int)sizeof(real) };
 /* The most columns of a panel, packed or not: a chunk has rows enough for any tile. */
 enum { PANEL_COLUMNS = CHUNK / TILE_ROWS / STRIP * STRIP };
+/* The most elements of c that `finish` takes at once, so that they, and as many that it reads beside
+ * them, are still in the first-level cache. */
+enum { FINISH_AT_ONCE = 16384 / (int)sizeof(real) };
 /* Rows lie far apart when they span more than this many elements (a first-level cache full). */
 enum { FAR_APART = 32768 / (int)sizeof(real) };
 /* So many rows, or columns, must use a packed operand for it to be worth it. */
@@ -194,13 +194,17 @@ static void pack_transposed_panel(const part *t, ptrdiff_t j, ptrdiff_t columns,
   }
 }
 
-/* Rows of tile n when `rows` are split over `count` of them. */
-static inline ptrdiff_t tile_height(ptrdiff_t rows, ptrdiff_t count, ptrdiff_t n) {
-  return rows / count + (n < rows % count);
-}
+/* How `rows` are split into tiles: `count` of them, of `height` rows, the first `taller` one more. */
+typedef struct {
+  ptrdiff_t count, height, taller;
+} tiling;
 
-static inline ptrdiff_t tile_count(ptrdiff_t rows, int vectors) {
-  return (rows + tile_rows(vectors) - 1) / tile_rows(vectors);
+static inline tiling tiles_of(ptrdiff_t rows, int vectors) {
+  const int most = tile_rows[vectors - 1];
+  tiling t = {.count = rows <= most ? rows > 0 : (rows + most - 1) / most};
+  t.height = t.count <= 1 ? rows : rows / t.count;
+  t.taller = rows - t.height * t.count;
+  return t;
 }
 
 /* a(i.., k_begin..) of a transposed a, whose rows of one k are contiguous, to `to`: tile behind tile
@@ -208,9 +212,9 @@ static inline ptrdiff_t tile_count(ptrdiff_t rows, int vectors) {
  * beyond the tile, the next one covers. */
 static void pack_block(const part *t, ptrdiff_t i, ptrdiff_t rows, real *to) {
   const ds_product *p = t->whole;
-  const ptrdiff_t count = tile_count(rows, TILE_VECTORS);
-  for (ptrdiff_t n = 0; n < count; n++) {
-    const ptrdiff_t height = tile_height(rows, count, n);
+  const tiling split = tiles_of(rows, TILE_VECTORS);
+  for (ptrdiff_t n = 0; n < split.count; n++) {
+    const ptrdiff_t height = split.height + (n < split.taller);
     const real *a = (const real *)p->a + t->k_begin * p->a_depth + i;
     for (ptrdiff_t k = 0; k < t->depth; k++, a += p->a_depth, to += height) {
       for (ptrdiff_t v = 0; v < height; v += VEC) {
@@ -237,20 +241,19 @@ DS_INLINE vec load_column(const real *p, ptrdiff_t stride) {
   return v_load(lanes);
 }
 
-/* Rows 0 .. vectors * VEC - 1 of `a` times a strip of one column, to c, the rows along the vectors:
- * squares of a turn over on the way.  The last square ends where the depth does and leaves out the
- * k's that it shares with the one before. */
-DS_INLINE void rows_of_column(const int vectors, const part *t, const real *a, ds_rows start,
-                              ds_rows c) {
+/* The first vectors * VEC rows of a strip of one column, the rows along the vectors: squares of a
+ * turn over on the way.  The last square ends where the depth does and leaves out the k's that it
+ * shares with the one before. */
+DS_INLINE void rows_of_column(const int vectors, const part *t) {
   _Alignas(64) real turned[VEC * COLUMN_VECTORS * VEC];
   vec sums[COLUMN_VECTORS];
   UNROLL for (int v = 0; v < vectors; v++) {
-    sums[v] = start.data ? load_column(ds_row(start, v * VEC), start.stride) : v_zero();
+    sums[v] = t->start.data ? load_column(ds_row(t->start, v * VEC), t->start.stride) : v_zero();
   }
   for (ptrdiff_t k = 0; k < t->depth; k += VEC) {
     const ptrdiff_t from = least(k, t->depth - VEC);
     UNROLL for (int v = 0; v < vectors; v++) {
-      v_transpose(a + v * VEC * t->a_row + from, t->a_row, turned + v * VEC, vectors * VEC);
+      v_transpose(t->a + v * VEC * t->a_row + from, t->a_row, turned + v * VEC, vectors * VEC);
     }
     for (ptrdiff_t n = k - from; n < VEC; n++) {
       const vec b_k = v_set(t->b[(from + n) * t->b_depth]);
@@ -261,104 +264,115 @@ DS_INLINE void rows_of_column(const int vectors, const part *t, const real *a, d
   }
   UNROLL for (int v = 0; v < vectors; v++) {
     real lanes[VEC];
-    if (c.stride == 1) {
-      v_store(ds_row(c, v * VEC), sums[v]);
+    if (t->c.stride == 1) {
+      v_store(ds_row(t->c, v * VEC), sums[v]);
     } else {
       v_store(lanes, sums[v]);
-      for (int r = 0; r < VEC; r++) *(real *)ds_row(c, v * VEC + r) = lanes[r];
+      for (int r = 0; r < VEC; r++) *(real *)ds_row(t->c, v * VEC + r) = lanes[r];
     }
   }
 }
 
-/* As many of the rows i .. i + rows of column j as fill whole vectors, to `c`; returns how many. */
-static ptrdiff_t column(const part *t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ds_rows c) {
-  const ds_product *p = t->whole;
-  const ds_rows start =
-      t->k_begin == 0 ? ds_at((ds_rows){(void *)p->start, p->start_row}, i, j) : c;
-  const real *a = t->a;
+/* On to what lies so many rows below, where so many elements of a have been used. */
+static inline void go_down(part *t, ptrdiff_t rows, ptrdiff_t used) {
+  t->a += used;
+  t->start = ds_at(t->start, rows, 0);
+  t->c = ds_at(t->c, rows, 0);
+}
+
+/* As many of a column's rows as fill whole vectors; returns how many. */
+static ptrdiff_t column(part *t, ptrdiff_t rows) {
   ptrdiff_t done = 0;
   if (VEC == 1 || t->a_depth != 1 || t->depth < VEC) return 0;
   for (; done + COLUMN_VECTORS * VEC <= rows; done += COLUMN_VECTORS * VEC) {
-    rows_of_column(COLUMN_VECTORS, t, a + done * t->a_row, ds_at(start, done, 0),
-                   ds_at(c, done, 0));
+    rows_of_column(COLUMN_VECTORS, t);
+    go_down(t, COLUMN_VECTORS * VEC, COLUMN_VECTORS * VEC * t->a_row);
   }
   for (; done + VEC <= rows; done += VEC) {
-    rows_of_column(1, t, a + done * t->a_row, ds_at(start, done, 0), ds_at(c, done, 0));
+    rows_of_column(1, t);
+    go_down(t, VEC, VEC * t->a_row);
   }
   return done;
 }
 
-/* Rows i .. i + rows of the strip that starts at column j, to `c`; `block` is the packed block of a,
- * if any. */
-static void strip(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns,
-                  const real *block, ds_rows c) {
-  const int vectors = (int)((columns + VEC - 1) / VEC);
-  const ptrdiff_t last = columns - (vectors - 1) * VEC;
-  const ds_product *p = t.whole;
-  t.a = (const real *)p->a + i * p->a_row + t.k_begin * p->a_depth;
-  t.a_row = p->a_row;
-  t.a_depth = p->a_depth;
-  if (vectors < TILE_VECTORS) block = NULL; /* its tiles have other heights */
-  ptrdiff_t done = columns == 1 ? column(&t, i, rows, j, c) : 0;
-  const ptrdiff_t left = rows - done, count = tile_count(left, vectors);
-  t.a += done * t.a_row;
-  for (ptrdiff_t n = 0; n < count; n++) {
-    const ptrdiff_t height = tile_height(left, count, n);
-    if (block) {
-      t.a = block + done * t.depth;
-      t.a_row = 1;
-      t.a_depth = height;
-    }
-    if (t.k_begin) prefetch_rows(c, done + height, height);
-    tiles[vectors - 1][height - 1][last < VEC](&t, i + done, j, last, ds_at(c, done, 0));
-    if (!block) t.a += height * t.a_row;
-    done += height;
+/* `count` tiles of `height` rows, one below the other. */
+static inline void tiles_below(part *t, ptrdiff_t count, ptrdiff_t height, int vectors,
+                               int packed) {
+  const ptrdiff_t used = packed ? height * t->depth : height * t->a_row;
+  if (packed) t->a_depth = height;
+  for (; count > 0; count--) {
+    if (t->k_begin) prefetch_rows(t->c, height, height);
+    tiles[vectors - 1][height - 1][t->last < VEC](t);
+    go_down(t, height, used);
   }
+}
+
+/* `rows` rows of the strip of so many columns at t; `block` is the packed block of a, if any. */
+static inline void strip(part *t, ptrdiff_t rows, ptrdiff_t columns, const real *block) {
+  const int vectors = (int)((columns + VEC - 1) / VEC);
+  const int packed = block && vectors == TILE_VECTORS; /* narrower tiles have other heights */
+  t->last = columns - (vectors - 1) * VEC;
+  t->a_row = packed ? 1 : t->whole->a_row;
+  t->a_depth = t->whole->a_depth;
+  if (packed) t->a = block;
+  if (columns == 1) rows -= column(t, rows);
+  const tiling split = tiles_of(rows, vectors);
+  tiles_below(t, split.taller, split.height + 1, vectors, packed);
+  tiles_below(t, split.count - split.taller, split.height, vectors, packed);
 }
 
 /* Rows i .. i + rows of the panel that starts at column j; `packed` is that panel of b, or NULL,
  * `scratch` is for a block of a and a chunk of c. */
-static void panel(part t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns,
+static void panel(part *t, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t columns,
                   const real *packed, real *scratch) {
-  const ds_product *p = t.whole;
-  const int finish = p->finish && t.k_begin + t.depth == p->depth;
-  const int pack = p->a_depth != 1 && t.depth <= DEPTH_BLOCK && t.depth * p->a_depth > FAR_APART &&
-                   rows >= ROWS_FOR_PACKING && columns >= COLUMNS_FOR_PACKING;
-  const ptrdiff_t height = tile_rows(TILE_VECTORS);
-  const ptrdiff_t most = p->c ? ROW_BLOCK : least(CHUNK / columns / height * height, ROW_BLOCK);
-  real *const chunk = scratch + block_size(p->row_end - p->row_begin, t.depth);
-  t.spills = !p->c && columns <= STRIP;
+  const ds_product *p = t->whole;
+  const int finish = p->finish && t->k_begin + t->depth == p->depth;
+  const int pack = p->a_depth != 1 && t->depth <= DEPTH_BLOCK &&
+                   t->depth * p->a_depth > FAR_APART && rows >= ROWS_FOR_PACKING &&
+                   columns >= COLUMNS_FOR_PACKING;
+  const ptrdiff_t height = tile_rows[TILE_VECTORS - 1];
+  const ptrdiff_t most = p->c || rows * columns <= CHUNK
+                             ? ROW_BLOCK
+                             : least(CHUNK / columns / height * height, ROW_BLOCK);
+  real *const chunk = scratch + block_size(p->row_end - p->row_begin, t->depth);
+  t->spills = !p->c && columns <= STRIP;
   for (ptrdiff_t end = i + rows; i < end; i += most) {
     rows = least(end - i, most);
-    if (pack) pack_block(&t, i, rows, scratch);
+    if (pack) pack_block(t, i, rows, scratch);
     const ds_rows c = p->c ? ds_at((ds_rows){p->c, p->c_row}, i, j) : (ds_rows){chunk, columns};
+    const ds_rows start =
+        t->k_begin == 0 ? ds_at((ds_rows){(void *)p->start, p->start_row}, i, j) : c;
+    const int at_once = !p->c || rows * columns <= FINISH_AT_ONCE;
     for (ptrdiff_t v = 0; v < columns; v += STRIP) {
       const ptrdiff_t width = least(columns - v, STRIP);
-      t.b = packed ? packed + v * t.depth : (const real *)p->b + t.k_begin * p->b_depth + j + v;
-      strip(t, i, rows, j + v, width, pack ? scratch : NULL, ds_at(c, 0, v));
-      if (p->c && finish) p->finish(p->context, i, j + v, rows, width, ds_at(c, 0, v));
+      t->a = (const real *)p->a + i * p->a_row + t->k_begin * p->a_depth;
+      t->b = packed ? packed + v * t->depth : (const real *)p->b + t->k_begin * p->b_depth + j + v;
+      t->start = ds_at(start, 0, v);
+      t->c = ds_at(c, 0, v);
+      strip(t, rows, width, pack ? scratch : NULL);
+      if (finish && !at_once) p->finish(p->context, i, j + v, rows, width, ds_at(c, 0, v));
     }
-    if (!p->c) p->finish(p->context, i, j, rows, columns, c);
+    if (finish && at_once) p->finish(p->context, i, j, rows, columns, c);
   }
 }
 
 /* Rows i .. i + rows, a block of the depth: panel after panel. */
-static void panels(part t, ptrdiff_t i, ptrdiff_t rows) {
-  const ds_product *p = t.whole;
+static void panels(part *t, ptrdiff_t i, ptrdiff_t rows) {
+  const ds_product *p = t->whole;
   real *scratch = p->scratch;
   const int transposed = p->b_col != 1;
-  const int far_apart = t.depth * p->b_depth > FAR_APART && t.depth <= PANEL / STRIP;
+  const int far_apart = t->depth * p->b_depth > FAR_APART && t->depth <= PANEL / STRIP;
   const int pack = transposed || (far_apart && rows >= ROWS_FOR_PACKING);
   ptrdiff_t most = PANEL_COLUMNS;
-  t.b_depth = p->b_depth;
+  t->b_depth = p->b_depth;
   if (pack) {
-    scratch += panel_size(p->col_end - p->col_begin, t.depth);
-    most = least(t.depth > 0 ? PANEL / t.depth / STRIP * STRIP : most, most);
-    t.b_depth = STRIP;
+    scratch += panel_size(p->col_end - p->col_begin, t->depth);
+    most = least(t->depth > 0 ? PANEL / t->depth / STRIP * STRIP : most, most);
+    t->b_depth = STRIP;
   }
   for (ptrdiff_t j = p->col_begin; j < p->col_end; j += most) {
     const ptrdiff_t columns = least(p->col_end - j, most);
-    if (pack) (transposed ? pack_transposed_panel : pack_panel)(&t, j, columns, p->scratch);
+    if (pack) (transposed ? pack_transposed_panel : pack_panel)(t, j, columns, p->scratch);
     panel(t, i, rows, j, columns, pack ? p->scratch : NULL, scratch);
   }
 }
@@ -380,10 +394,12 @@ void DS_NAME(product)(const ds_product *p) {
   /* without c there is no place to leave a sum halfway: the depth stays whole */
   const ptrdiff_t blocks = p->c && p->depth > 0 ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
   for (ptrdiff_t i = p->row_begin; i < p->row_end; i += ROW_GROUP) {
-    for (ptrdiff_t n = 0; n < blocks; n++) {
-      part t = {.whole = p, .k_begin = p->depth * n / blocks};
-      t.depth = p->depth * (n + 1) / blocks - t.k_begin;
-      panels(t, i, least(p->row_end - i, ROW_GROUP));
+    part t;
+    t.whole = p;
+    t.k_begin = 0;
+    for (ptrdiff_t n = 1; n <= blocks; n++, t.k_begin += t.depth) {
+      t.depth = p->depth * n / blocks - t.k_begin;
+      panels(&t, i, least(p->row_end - i, ROW_GROUP));
     }
   }
 }

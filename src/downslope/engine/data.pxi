@@ -13,6 +13,7 @@ cdef union Number:
     int64_t label
 
 
+@cython.final
 cdef class Dataset:
     """Rows to train or evaluate on: x (n, inputs), targets (n, columns) or labels (n,), weights
     (n,) or None, of the plan's type.  Holds the arrays; copies nothing."""

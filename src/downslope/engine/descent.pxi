@@ -76,6 +76,7 @@ cdef double _lap(double *phase, double since) noexcept nogil:
     return now
 
 
+@cython.final
 cdef class Run:
     """How a member of an ensemble is trained: the settings of `Descent.run`.
 
@@ -100,6 +101,7 @@ cdef class Run:
         self.patience, self.min_delta = patience, min_delta
 
 
+@cython.final
 cdef class Descent:
     """Gradient descent on a network's parameters: an optimiser and its state.
 

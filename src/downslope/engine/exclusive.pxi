@@ -1,6 +1,7 @@
 # One thread at a time, and a clear error for any other: what training asks for.
 
 
+@cython.final
 cdef class Exclusive:
     """A claim that one thread holds, as often as it likes; another one is refused at once.
 

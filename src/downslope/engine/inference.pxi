@@ -4,6 +4,7 @@
 cdef Py_ssize_t INFERENCE_ROWS = 512
 
 
+@cython.final
 cdef class Inference:
     """Forward passes with a network's parameters, a flat array of the plan's type.  A workspace is
     used by one thread at a time; there are as many as were ever at work together."""

@@ -201,18 +201,22 @@ cdef void _layer_gradients(
     Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Workspace ws,
     Step *step, int threads,
 ) noexcept nogil:
-    """Gradients of one layer's weights and bias: of all rows together, or of each row."""
+    """Gradients of one layer's weights and bias, of all rows together."""
+    _weight_gradient(plan, layer, x, delta, rows, ws, step, threads)
+    _bias_gradient(plan, layer, delta, rows, ws, step)
+
+
+cdef void _layer_gradients_by_row(
+    Plan plan, const Layer *layer, ds_rows x, ds_rows delta, Py_ssize_t rows, Workspace ws,
+    const Step *step, int threads,
+) noexcept nogil:
+    """The same of each row by itself."""
     cdef Step row = step[0]
     cdef Py_ssize_t i
-    if step.row_stride == 0:
-        _weight_gradient(plan, layer, x, delta, rows, ws, step, threads)
-        _bias_gradient(plan, layer, delta, rows, ws, step)
-        return
     for i in range(rows):
         row.gradients = _at(step.gradients, i * step.row_stride, plan)
-        _weight_gradient(plan, layer, _rows_from(x, i, plan.itemsize),
+        _layer_gradients(plan, layer, _rows_from(x, i, plan.itemsize),
                          _rows_from(delta, i, plan.itemsize), 1, ws, &row, threads)
-        _bias_gradient(plan, layer, _rows_from(delta, i, plan.itemsize), 1, ws, &row)
 
 
 cdef void _clear_frozen(Plan plan, char *gradients) noexcept nogil:
@@ -247,7 +251,8 @@ cdef int _backward(
         if before.data != NULL and (l > last or l == 0):
             _delta(plan, l, step.parameters, delta, rows, ws, before, threads)
         if layer.trainable and (step.fused or step.gradients != NULL):
-            _layer_gradients(plan, layer, layer_input, delta, rows, ws, step, threads)
+            (_layer_gradients_by_row if step.row_stride else _layer_gradients)(
+                plan, layer, layer_input, delta, rows, ws, step, threads)
         flops = 4.0 * rows * layer.inputs * layer.outputs
         # a fused step has begun to change the weights: it is seen through
         if not step.fused and _poll(watch, flops) != OK:
@@ -258,6 +263,7 @@ cdef int _backward(
 # ---- Loss ----
 
 
+@cython.final
 cdef class Loss:
     """A loss as the engine sees it: a kernel and its parameters.  Never changed."""
 

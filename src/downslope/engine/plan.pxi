@@ -29,6 +29,7 @@ cdef struct Layer:
     int dropped             # of DS_DROPOUT_ONE outputs, in training
 
 
+@cython.final
 cdef class Plan:
     """A network as the engine sees it: layers, offsets, codes, kernel table.  Never changed.
 
@@ -105,6 +106,7 @@ cdef class Plan:
         free(self.layers)
 
 
+@cython.final
 cdef class Workspace:
     """What a pass of at most `rows` rows writes: made once, used by one thread at a time.
 

@@ -1,6 +1,7 @@
 # Sessions: for compiled code of other projects.
 
 
+@cython.final
 cdef class Session:
     """What a `ds_session` points to: a descent and its workspaces, for one caller at a time.
 
