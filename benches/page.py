@@ -113,7 +113,7 @@ def verdict(results: Results) -> str:
 def outcomes(results: Results) -> list[Row]:
     """How often downslope is ahead, ties and loses."""
     return [
-        ("", "comparisons with a peer", "ahead", "ties", "loses"),
+        ("with peers", "compared", "ahead", "ties", "loses"),
         *(
             (
                 what,
@@ -233,9 +233,10 @@ def _sections(results: Results) -> Iterator[Section]:
                 ratios(
                     _named([record for record in found if record["peer"] != OUT]),
                     results.failed("inference"),
+                    "peer's time / downslope's",
                 ),
-                _pivot(_named(sides), "case", "peer", _percentiles),
-                _pivot(_named(widest), "case", "peer", _rate),
+                _pivot(_named(sides), "case", "peer", _percentiles, corner="p50 / p99 of a call"),
+                _pivot(_named(widest), "case", "peer", _rate, corner="rows in a second"),
             ],
             partial(figures.latency, sides),
             "The median time of a prediction by its number of rows; lower is better.",
@@ -425,14 +426,14 @@ def networks(results: Results) -> list[Row]:
     return rows
 
 
-def ratios(records: Sequence[Record], failed: Sequence[Record] = ()) -> list[Row]:
+def ratios(records: Sequence[Record], failed: Sequence[Record] = (), corner: str = "") -> list[Row]:
     """Cases by peers, with a mark where downslope is not ahead."""
 
     def text(record: Record) -> str:
         pairs = pairs_of(record)
         return f"{MARKS[standing(pairs)]}{ratio_text(pairs)}"
 
-    return _pivot(records, "case", "peer", text, failed)
+    return _pivot(records, "case", "peer", text, failed, corner)
 
 
 def starts(records: Sequence[Record]) -> list[Row]:
@@ -478,7 +479,9 @@ def _percentiles(side: Record) -> str:
 
 
 def _rate(side: Record) -> str:
-    return f"{1e-6 * side['rows'] / side['p50']:.3g} million/s"
+    """Rows in a second, to three digits."""
+    rate = side["rows"] / side["p50"]
+    return f"{float(f'{rate:.3g}'):,.0f}"
 
 
 def _pivot(
@@ -487,6 +490,7 @@ def _pivot(
     column: str,
     text: Callable[[Record], str],
     failed: Sequence[Record] = (),
+    corner: str = "",
 ) -> list[Row]:
     """A table; cells of benchmarks that failed say so."""
     cells = {(record[row], record[column]): text(record) for record in records}
@@ -497,7 +501,7 @@ def _pivot(
                 cells.setdefault((name, record[column]), "failed")
     columns = figures.in_order(dict.fromkeys(column for _, column in cells))
     return [
-        ("", *columns),
+        (corner, *columns),
         *((name, *(cells.get((name, peer), "–") for peer in columns)) for name in names),
     ]
 
@@ -610,7 +614,9 @@ def _html_table(rows: Sequence[Row]) -> str:
     )
     if len(others) <= LONGEST:
         return table
-    return f"<details><summary>{len(others)} rows of numbers</summary>{table}</details>"
+    return (
+        f"<details><summary>{html.escape(head[0])}: {len(others)} rows</summary>{table}</details>"
+    )
 
 
 def _shade(text: str) -> str:
