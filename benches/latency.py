@@ -15,6 +15,8 @@ Call = Callable[[], object]
 # Both sides are called in turn, a number of calls each, so many times.
 TURNS = 10
 MOST_CALLS = 100
+# Calls that warm up, the quickest of which tells how many can be made.
+WARM = 3
 
 
 def latencies(ours: Call, theirs: Call, seconds: float) -> dict[str, Any]:
@@ -22,9 +24,7 @@ def latencies(ours: Call, theirs: Call, seconds: float) -> dict[str, Any]:
 
     Takes about so many seconds, both sides warm before, and as many again if that was noisy.
     """
-    for call in (ours, theirs):
-        call()
-    pair = seconds_of(ours) + seconds_of(theirs)
+    pair = sum(min(seconds_of(call) for _ in range(WARM)) for call in (ours, theirs))
     calls = min(max(int(seconds / TURNS / pair), 1), MOST_CALLS)
     attempts = [_turns(ours, theirs, calls)]
     while _pairs(attempts[-1]).noisy and len(attempts) <= REPEATS:
