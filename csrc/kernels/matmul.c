@@ -174,21 +174,29 @@ static void pack_panel(const part *t, ptrdiff_t j, ptrdiff_t columns, real *to) 
   }
 }
 
-/* The same from a transposed b, whose columns are contiguous: squares turn over in registers, and
- * what is left goes element by element. */
+/* The same from a transposed b, whose columns are contiguous: squares turn over in registers.  What
+ * is no whole square is turned over beside the panel: `columns` columns of `depth` elements. */
+DS_INLINE void pack_ragged_square(const real *b, ptrdiff_t column, ptrdiff_t columns,
+                                  ptrdiff_t depth, real *to) {
+  real square[VEC * VEC], turned[VEC * VEC];
+  for (ptrdiff_t n = 0; n < VEC; n++) {
+    v_store(square + n * VEC, n < columns ? v_load_part(b + n * column, depth) : v_zero());
+  }
+  v_transpose(square, VEC, turned, VEC);
+  for (ptrdiff_t k = 0; k < depth; k++) v_store(to + k * STRIP, v_load(turned + k * VEC));
+}
+
 static void pack_transposed_panel(const part *t, ptrdiff_t j, ptrdiff_t columns, real *to) {
   const ptrdiff_t column = t->whole->b_col, size = t->depth * STRIP;
   const real *b = (const real *)t->whole->b + t->k_begin + j * column;
-  const ptrdiff_t whole_depth = t->depth - t->depth % VEC;
   for (ptrdiff_t v = 0; v < columns; v += VEC, b += VEC * column) {
     real *strip = to + v / STRIP * size + v % STRIP;
-    const ptrdiff_t squares = columns - v < VEC ? 0 : whole_depth;
-    for (ptrdiff_t k = 0; k < squares; k += VEC) {
-      v_transpose(b + k, column, strip + k * STRIP, STRIP);
-    }
-    for (ptrdiff_t k = squares; k < t->depth; k++) {
-      for (ptrdiff_t n = 0; n < least(columns - v, VEC); n++) {
-        strip[k * STRIP + n] = b[n * column + k];
+    const ptrdiff_t width = least(columns - v, VEC);
+    for (ptrdiff_t k = 0; k < t->depth; k += VEC, strip += VEC * STRIP) {
+      if (width == VEC && k + VEC <= t->depth) {
+        v_transpose(b + k, column, strip, STRIP);
+      } else {
+        pack_ragged_square(b + k, column, width, least(t->depth - k, VEC), strip);
       }
     }
   }
@@ -295,6 +303,22 @@ static ptrdiff_t column(part *t, ptrdiff_t rows) {
   return done;
 }
 
+/* A full strip of an outer product, the depth being one: nothing is to be kept in registers but b. */
+static void outer_product(const part *t, ptrdiff_t rows) {
+  const ptrdiff_t a_row = t->a_row, start_row = t->start.stride, c_row = t->c.stride;
+  const real *a = t->a, *from = t->start.data;
+  real *to = t->c.data;
+  vec b[TILE_VECTORS];
+  UNROLL for (int v = 0; v < TILE_VECTORS; v++) b[v] = v_load(t->b + v * VEC);
+  for (ptrdiff_t r = 0; r < rows; r++) {
+    const vec a_r = v_set(a[r * a_row]);
+    UNROLL for (int v = 0; v < TILE_VECTORS; v++) {
+      const vec start = from ? v_load(from + r * start_row + v * VEC) : v_zero();
+      v_store(to + r * c_row + v * VEC, v_fma(a_r, b[v], start));
+    }
+  }
+}
+
 /* `count` tiles of `height` rows, one below the other. */
 static inline void tiles_below(part *t, ptrdiff_t count, ptrdiff_t height, int vectors,
                                int packed) {
@@ -316,6 +340,10 @@ static inline void strip(part *t, ptrdiff_t rows, ptrdiff_t columns, const real 
   t->a_depth = t->whole->a_depth;
   if (packed) t->a = block;
   if (columns == 1) rows -= column(t, rows);
+  if (t->depth == 1 && columns == STRIP) {
+    outer_product(t, rows);
+    return;
+  }
   const tiling split = tiles_of(rows, vectors);
   tiles_below(t, split.taller, split.height + 1, vectors, packed);
   tiles_below(t, split.count - split.taller, split.height, vectors, packed);

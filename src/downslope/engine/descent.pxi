@@ -197,10 +197,9 @@ cdef class Descent:
         hyper[0] *= factor
         self.plan.kernels.prepares[self.optimizer](hyper, self.steps + 1, coefficients)
 
-    cdef Step begin(self, bint fused, Py_ssize_t rows) noexcept nogil:
+    cdef void begin(self, Step *step, bint fused, Py_ssize_t rows) noexcept nogil:
         """A step from so many rows on the whole parameter vector, with the coefficients of its
         number."""
-        cdef Step step
         cdef Py_ssize_t l
         cdef int k
         if self.steps == 0 and self._average != NULL:
@@ -219,13 +218,12 @@ cdef class Descent:
         self.prepare(1, self._coefficients)
         step.update.coefficients = self._coefficients
         step.coefficients = &self._layer_coefficients[0]
-        for l in range(self.plan.n_layers):
+        for l in range(0 if self.plan.uniform else self.plan.n_layers):
             if self.plan.layers[l].learning_rate != 1:
                 self.prepare(self.plan.layers[l].learning_rate,
                              &self._layer_coefficients[l * DS_MAX_COEFFICIENTS])
         self._overflow = 0
         step.update.overflow = &self._overflow
-        return step
 
     cdef int finish(self, Step *step) noexcept nogil:
         """Make the update unless it was fused, and what follows each; count the step."""
@@ -235,7 +233,7 @@ cdef class Descent:
         if not step.fused:
             self.clip(step.gradients)
             self.update_from(step)
-        for l in range(self.plan.n_layers):
+        for l in range(self.plan.n_layers if self.plan.limited else 0):
             layer = &self.plan.layers[l]
             if layer.trainable and not isinf(layer.max_norm):
                 weights.data = _at(self._parameters, layer.weights, self.plan)
@@ -273,7 +271,9 @@ cdef class Descent:
         step.penalty = 0
         if self.plan.uniform and step.decay == 0:
             gradients.data, gradients.stride = step.gradients, n
-            self.plan.kernels.finish_update(&step.update, 0, 0, 1, n, gradients)
+            if step.update.update(1, n, gradients, step.update.parameters, step.update.states, n,
+                                  step.update.coefficients):
+                self._overflow = 1
             return
         for l in range(self.plan.n_layers):
             layer = &self.plan.layers[l]
@@ -294,8 +294,9 @@ cdef class Descent:
     ) noexcept nogil:
         """One mini-batch: rows first .. first + rows of the order.  Adds its losses to `total`."""
         cdef bint fused = self.is_fused(rows), small = fused and self.plan.small
-        cdef Step step = self.begin(fused and not small, rows)
+        cdef Step step
         cdef int status
+        self.begin(&step, fused and not small, rows)
         if small:
             step.gradients = self.ws.gradients
         if small and rows == 1 and self.plan.single:
@@ -477,7 +478,7 @@ cdef class Descent:
         blocks = _blocks(batch_rows, self.ws.rows)
         with nogil:
             for _ in range(steps):
-                step = self.begin(False, batch_rows)
+                self.begin(&step, False, batch_rows)
                 for b in range(blocks):
                     begin = batch_rows * b // blocks
                     count = batch_rows * (b + 1) // blocks - begin
@@ -538,9 +539,10 @@ cdef class Descent:
         penalties too.  Returns as `train` does."""
         cdef const int64_t *rows_in_order = &order[0] if order is not None else NULL
         cdef Watch watch = _new_watch()
-        cdef Step step = self.begin(False, batch_rows)
+        cdef Step step
         cdef double total = 0
         cdef int status
+        self.begin(&step, False, batch_rows)
         step.accumulate = accumulate
         if not penalize:
             step.penalty = 0
@@ -556,10 +558,11 @@ cdef class Descent:
         cdef ds_rows target = _matrix(self.plan, gradients, &rows, writable=True), none
         cdef bint activate = loss.reads_outputs
         cdef Watch watch = _new_watch()
-        cdef Step step = self.begin(False, 1)
+        cdef Step step
         cdef Batch batch
         cdef double total = 0
         cdef int status = OK
+        self.begin(&step, False, 1)
         none.data, none.stride = NULL, 0
         step.row_stride = target.stride
         self.reserve(data.rows, threads)
@@ -581,8 +584,9 @@ cdef class Descent:
 
     def update(self) -> int:
         """One step with the gradients as they stand; returns a status."""
-        cdef Step step = self.begin(False, 1)
+        cdef Step step
         cdef int status
+        self.begin(&step, False, 1)
         with nogil:
             status = self.finish(&step)
         return status

@@ -45,7 +45,8 @@ cdef class Plan:
     cdef readonly double flops_per_row
     cdef readonly int float_bits
     cdef readonly object dtype
-    cdef readonly bint penalized            # a trained layer has a penalty
+    cdef readonly bint penalized            # a trained layer has a penalty,
+    cdef readonly bint limited              # or a largest norm
     cdef readonly Py_ssize_t first_trained  # no layer before it changes
     cdef readonly bint uniform              # all layers are trained, at one learning rate
     cdef readonly bint small                # gradients wait in the workspace for the update
@@ -80,6 +81,7 @@ cdef class Plan:
             if layer.trainable:
                 self.first_trained = min(self.first_trained, i)
                 self.penalized |= layer.l1 != 0 or layer.l2 != 0
+                self.limited |= not isinf(layer.max_norm)
         self.inputs, self.outputs = self.layers[0].inputs, layer.outputs
         self.input_dropped, self.input_noise = input_dropped, input_noise
         self.small = self.parameters <= SMALL_PARAMETERS

@@ -105,7 +105,8 @@ cdef int _session_backward(
 
 
 cdef int _session_update(void *self) noexcept nogil:
-    cdef Step step = (<Session>self).descent.begin(False, 1)
+    cdef Step step
+    (<Session>self).descent.begin(&step, False, 1)
     return (<Session>self).descent.finish(&step)
 
 
