@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=HERE / "report")
     parser.add_argument("--from", dest="results", type=Path, help="an earlier results.json")
     parser.add_argument("--only", default="", help="of the benchmarks, as pytest's -k takes it")
-    parser.add_argument("--seconds", type=float, default=1.0, help="at most, of timing, for each")
+    parser.add_argument("--seconds", type=float, default=0.8, help="at most, of timing, for each")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of them")
     for option, does in (("--quote", "make the quotations anew in"), ("--check", "only compare")):
         parser.add_argument(
