@@ -312,7 +312,7 @@ class _Member:
                 by_targets[self.data.has_labels],
                 validation,
                 None if validation is None else by_targets[validation.has_labels],
-                network._inference.take(),
+                None if validation is None else network._inference.take(),
                 losses,
                 best,
             )

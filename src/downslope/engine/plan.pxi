@@ -108,6 +108,11 @@ cdef class Plan:
         free(self.layers)
 
 
+cdef Py_ssize_t CACHE_LINE = 64
+# The pieces of a workspace that are smaller share arrays of so many bytes.
+cdef Py_ssize_t SHARED_BYTES = 1 << 15
+
+
 @cython.final
 cdef class Workspace:
     """What a pass of at most `rows` rows writes: made once, used by one thread at a time.
@@ -137,6 +142,8 @@ cdef class Workspace:
     cdef ds_rows batch_x, batch_y
     cdef int64_t *batch_labels
     cdef char *batch_weight
+    cdef char *_free                # what is left of the last array
+    cdef Py_ssize_t _left           # its bytes
     cdef list _arrays
 
     def __cinit__(self, Plan plan, Py_ssize_t rows, bint training, bint noisy=False):
@@ -192,16 +199,26 @@ cdef class Workspace:
         free(self.masks)
 
     cdef char *take(self, Py_ssize_t count, Py_ssize_t itemsize) except NULL:
-        """Memory for `count` items; pages that are never touched cost nothing."""
-        cdef char[::1] array = aligned_zeros(max(count, 1) * itemsize, np.int8)
-        self._arrays.append(array)
-        return &array[0]
+        """Memory for `count` items, from a cache line on; pages that are never touched cost
+        nothing.  Small pieces share an array, with a line between them: two blocks in the same
+        place of their pages would be in each other's way."""
+        cdef Py_ssize_t size = (count * itemsize + 2 * CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+        cdef char[::1] array
+        cdef char *piece
+        if size > self._left:
+            array = aligned_zeros(max(size, SHARED_BYTES), np.int8)
+            self._arrays.append(array)
+            self._free, self._left = &array[0], array.shape[0]
+        piece = self._free
+        self._free += size
+        self._left -= size
+        return piece
 
     cdef ds_rows block(self, Py_ssize_t width) except *:
         """A block (rows, width).  Rows wider than a cache line are padded to whole lines, and off
         multiples of 2 kB, where the rows of a column would fall on the same few cache sets."""
         cdef ds_rows block
-        cdef Py_ssize_t line = 64 // self.plan.itemsize
+        cdef Py_ssize_t line = CACHE_LINE // self.plan.itemsize
         block.stride = width
         if width > line:
             block.stride = (width + line - 1) // line * line
