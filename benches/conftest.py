@@ -90,7 +90,7 @@ def pytest_runtest_makereport(
             item.config,
             group.kwargs["group"] if group else item.name,
             peer=parameters.pop("peer", "downslope"),
-            what=", ".join(_short(value) for value in parameters.values()),
+            what=", ".join(_short(value) for value in parameters.values()) or item.originalname,
             error=call.excinfo,
         )
     return report
