@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(THREADS > 1, reason="measured with one thread")
 # A small policy: one row to predict, a batch to learn from.
 WIDTHS, BATCH = [17, 64, 64, 6], 64
 CALLS = 1000
-MEMBERS, MEMBER_WIDTHS, MEMBER_BATCH = 100, [20, 32, 1], 32
+MEMBERS, MEMBER_WIDTHS, MEMBER_BATCH, MEMBER_EPOCHS = 100, [20, 32, 1], 32, 10
 
 LOOPS = """
 #include <downslope_session.h>
@@ -157,7 +157,12 @@ def test_ensemble(measure: Measure, optimizer: str) -> None:
     measure(
         f"a network's step, Ensemble of {MEMBERS}, 20-32-1, batch {MEMBER_BATCH}, {optimizer}",
         lambda: ensemble.fit(
-            x, x[:, :1], optimizer=optimizer, epochs=2, batch_size=MEMBER_BATCH, threads=1
+            x,
+            x[:, :1],
+            optimizer=optimizer,
+            epochs=MEMBER_EPOCHS,
+            batch_size=MEMBER_BATCH,
+            threads=1,
         ),
-        2 * MEMBERS * len(x) // MEMBER_BATCH,
+        MEMBER_EPOCHS * MEMBERS * len(x) // MEMBER_BATCH,
     )

@@ -21,7 +21,8 @@
  * Operands are packed when they are transposed or their rows lie so far apart that they would fall on
  * the same few sets of the first-level cache, and when they are used often enough; else they are
  * read where they lie.
- * A strip of one column puts the rows along the vectors instead.
+ * A strip of one column puts the rows along the vectors instead, and a product of depth one keeps
+ * nothing in registers but b.
  * Rows are split evenly over the tiles (32 rows in tiles of at most 6 are 6 6 5 5 5 5, not
  * 6 6 6 6 6 2), so that no tile is left with too few sums to fill the FMA pipes.
  * (benches/test_kernels.py shows the rates.)
@@ -144,6 +145,8 @@ enum { FINISH_AT_ONCE = 16384 / (int)sizeof(real) };
 enum { FAR_APART = 32768 / (int)sizeof(real) };
 /* So many rows, or columns, must use a packed operand for it to be worth it. */
 enum { ROWS_FOR_PACKING = 24, COLUMNS_FOR_PACKING = 3 * STRIP };
+/* The most elements of a small c, and the shortest block of the depth that is made for it. */
+enum { SMALL = 16384 / (int)sizeof(real), SHORTEST = 32 };
 /* Rows to fetch ahead when packing: too far apart for the machine to guess. */
 enum { PACK_AHEAD = 8 };
 
@@ -303,20 +306,38 @@ static ptrdiff_t column(part *t, ptrdiff_t rows) {
   return done;
 }
 
-/* A full strip of an outer product, the depth being one: nothing is to be kept in registers but b. */
-static void outer_product(const part *t, ptrdiff_t rows) {
+/* `vectors` vectors of an outer product, the depth being one: nothing is to be kept in registers but
+ * b. */
+DS_INLINE void outer_vectors(const int vectors, const int ragged, const part *t, ptrdiff_t rows,
+                             ptrdiff_t j) {
   const ptrdiff_t a_row = t->a_row, start_row = t->start.stride, c_row = t->c.stride;
   const real *a = t->a, *from = t->start.data;
   real *to = t->c.data;
   vec b[TILE_VECTORS];
-  UNROLL for (int v = 0; v < TILE_VECTORS; v++) b[v] = v_load(t->b + v * VEC);
+  UNROLL for (int v = 0; v < vectors; v++) b[v] = load_columns(t->b + j + v * VEC, ragged, t->last);
   for (ptrdiff_t r = 0; r < rows; r++) {
     const vec a_r = v_set(a[r * a_row]);
-    UNROLL for (int v = 0; v < TILE_VECTORS; v++) {
-      const vec start = from ? v_load(from + r * start_row + v * VEC) : v_zero();
-      v_store(to + r * c_row + v * VEC, v_fma(a_r, b[v], start));
+    UNROLL for (int v = 0; v < vectors; v++) {
+      const ptrdiff_t at = j + v * VEC;
+      const vec start = from ? load_columns(from + r * start_row + at, ragged, t->last) : v_zero();
+      const vec sum = v_fma(a_r, b[v], start);
+      if (ragged) {
+        v_store_first(to + r * c_row + at, sum, t->last);
+      } else {
+        v_store(to + r * c_row + at, sum);
+      }
     }
   }
+}
+
+static void outer_product(const part *t, ptrdiff_t rows, ptrdiff_t columns) {
+  ptrdiff_t j = 0;
+  if (columns == STRIP) {
+    outer_vectors(TILE_VECTORS, 0, t, rows, 0);
+    return;
+  }
+  for (; j + VEC <= columns; j += VEC) outer_vectors(1, 0, t, rows, j);
+  if (j < columns) outer_vectors(1, 1, t, rows, j);
 }
 
 /* `count` tiles of `height` rows, one below the other. */
@@ -340,8 +361,8 @@ static inline void strip(part *t, ptrdiff_t rows, ptrdiff_t columns, const real 
   t->a_depth = t->whole->a_depth;
   if (packed) t->a = block;
   if (columns == 1) rows -= column(t, rows);
-  if (t->depth == 1 && columns == STRIP) {
-    outer_product(t, rows);
+  if (t->depth == 1) {
+    outer_product(t, rows, columns);
     return;
   }
   const tiling split = tiles_of(rows, vectors);
@@ -417,10 +438,24 @@ static int one_row(const ds_product *p) {
   return 1;
 }
 
+/* The most of the depth that goes in one block.  When c is small and at hand again and again, the
+ * rows of a transposed a, and of b, are not packed but taken in blocks so short that they do not lie
+ * far apart. */
+static inline ptrdiff_t depth_block(const ds_product *p) {
+  const ptrdiff_t rows = p->row_end - p->row_begin, columns = p->col_end - p->col_begin;
+  if (p->a_depth == 1 || rows * columns > SMALL || rows < ROWS_FOR_PACKING ||
+      columns < COLUMNS_FOR_PACKING) {
+    return DEPTH_BLOCK;
+  }
+  const ptrdiff_t stride = p->a_depth > p->b_depth ? p->a_depth : p->b_depth;
+  return least(DEPTH_BLOCK, FAR_APART / least(stride, FAR_APART / SHORTEST));
+}
+
 void DS_NAME(product)(const ds_product *p) {
   if (one_row(p)) return;
   /* without c there is no place to leave a sum halfway: the depth stays whole */
-  const ptrdiff_t blocks = p->c && p->depth > 0 ? (p->depth + DEPTH_BLOCK - 1) / DEPTH_BLOCK : 1;
+  const ptrdiff_t most = p->c ? depth_block(p) : p->depth;
+  const ptrdiff_t blocks = p->depth > most ? (p->depth + most - 1) / most : 1;
   for (ptrdiff_t i = p->row_begin; i < p->row_end; i += ROW_GROUP) {
     part t;
     t.whole = p;
@@ -490,14 +525,23 @@ DS_INLINE void sum_columns(const int vectors, ptrdiff_t rows, ptrdiff_t columns,
 
 void DS_NAME(column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start,
                           void *sums) {
-  enum { WIDTH = SUMS_AT_ONCE * VEC };
-  ptrdiff_t j = 0;
-  for (; j + WIDTH <= cols; j += WIDTH) {
-    sum_columns(SUMS_AT_ONCE, rows, WIDTH, (const real *)block.data + j, block.stride,
-                start ? (const real *)start + j : NULL, (real *)sums + j);
-  }
-  for (; j < cols; j += VEC) {
-    sum_columns(1, rows, cols - j < VEC ? cols - j : VEC, (const real *)block.data + j,
-                block.stride, start ? (const real *)start + j : NULL, (real *)sums + j);
+  for (ptrdiff_t j = 0; j < cols; j += SUMS_AT_ONCE * VEC) {
+    const ptrdiff_t columns = least(cols - j, SUMS_AT_ONCE * VEC);
+    const real *from = (const real *)block.data + j;
+    const real *start_j = start ? (const real *)start + j : NULL;
+    real *to = (real *)sums + j;
+    switch ((columns + VEC - 1) / VEC) {
+      case 4:
+        sum_columns(4, rows, columns, from, block.stride, start_j, to);
+        break;
+      case 3:
+        sum_columns(3, rows, columns, from, block.stride, start_j, to);
+        break;
+      case 2:
+        sum_columns(2, rows, columns, from, block.stride, start_j, to);
+        break;
+      default:
+        sum_columns(1, rows, columns, from, block.stride, start_j, to);
+    }
   }
 }

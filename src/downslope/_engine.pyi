@@ -174,7 +174,7 @@ class Descent:
         loss: Loss,
         validation: Dataset | None,
         validation_loss: Loss | None,
-        ws: Workspace,
+        ws: Workspace | None,
         losses: NDArray[np.float64],
         best: _Real | None,
     ) -> tuple[int, int]: ...
