@@ -1,7 +1,8 @@
 """The cores and threads of a run, what it records, and the tables at its end.
 
-Every benchmark that compares notes a record, a dictionary of plain values with a `kind`;
-`--records FILE` keeps them as JSON, which is what `python -m benches.report` reads.
+Every benchmark that compares notes a record, a dictionary of plain values with a `kind`; one that
+fails is a record of the kind "failed", with the reason.  `--records FILE` keeps them, a line of
+JSON each, as soon as they are there: `python -m benches.report` reads them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benches import THREADS
+from benches.budget import Budget
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 _RECORDS = pytest.StashKey[list[Record]]()
-
+# Of a reason, and the rest of it is seen where the benchmark is run by itself.
+_MOST_CHARACTERS = 160
 
 # What peers do to each other is not an error of ours: PyTorch's compiler uses what PyTorch
 # deprecates, and JAX's arrays, under Keras, have no `copy` for NumPy 2.
@@ -36,11 +39,14 @@ PEERS_WARNINGS = [
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--records", type=Path, help="keep what the benchmarks recorded in this file")
+    parser.addoption("--records", type=Path, help="add what the benchmarks record to this file")
+    parser.addoption("--budget", type=float, help="seconds for all benchmarks, shared among them")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RECORDS] = []
+    if config.option.budget is not None:
+        config.pluginmanager.register(Budget(config.option.budget), "budget")
     for line in PEERS_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
 
@@ -59,16 +65,71 @@ def record(request: pytest.FixtureRequest) -> Callable[..., None]:
 
     def keep(kind: str, **values: Any) -> None:
         peak = fma_peak(values.get("dtype", "float32"))
-        record = {"kind": kind, "threads": THREADS, "peak": peak, **values}
-        request.config.stash[_RECORDS].append(record)
+        _keep(request.config, {"kind": kind, "threads": THREADS, "peak": peak, **values})
 
     return keep
 
 
+def _keep(config: pytest.Config, record: Record) -> None:
+    config.stash[_RECORDS].append(record)
+    if config.option.records is not None:
+        with config.option.records.open("a", encoding="utf-8") as file:
+            print(json.dumps(record), file=file)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    """A benchmark that fails is told, and told why."""
+    report = yield
+    if report.failed and call.when != "teardown":
+        parameters = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+        group = item.get_closest_marker("benchmark")
+        _keep_failure(
+            item.config,
+            group.kwargs["group"] if group else item.name,
+            peer=parameters.pop("peer", "downslope"),
+            what=", ".join(_short(value) for value in parameters.values()) or item.originalname,
+            error=call.excinfo,
+        )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
+    """So is a file of benchmarks that can not be imported."""
+    report = yield
+    if report.failed:
+        _keep_failure(collector.config, collector.name, "downslope", "", report.call.excinfo)
+    return report
+
+
+def _keep_failure(
+    config: pytest.Config,
+    group: str,
+    peer: str,
+    what: str,
+    error: pytest.ExceptionInfo[BaseException] | None,
+) -> None:
+    reason = " ".join(error.exconly().split()) if error else "not known"
+    if len(reason) > _MOST_CHARACTERS:
+        reason = f"{reason[:_MOST_CHARACTERS]} …"
+    failed = {"group": group, "peer": peer, "what": what, "reason": reason}
+    _keep(config, {"kind": "failed", "threads": THREADS, **failed})
+
+
+def _short(value: object) -> str:
+    """Cases and tasks have names."""
+    return str(getattr(value, "name", value))
+
+
 @pytest.fixture
 def seconds(request: pytest.FixtureRequest) -> float:
-    """What one benchmark should take: --benchmark-max-time."""
-    return float(request.config.getoption("benchmark_max_time"))
+    """What one benchmark should take: --benchmark-max-time, less if the run is late."""
+    usual = float(request.config.getoption("benchmark_max_time"))
+    budget = request.config.pluginmanager.get_plugin("budget")
+    return usual if budget is None else usual * budget.share
 
 
 @pytest.fixture
@@ -99,12 +160,6 @@ def _pinned() -> Iterator[None]:
         pytest.skip(f"{THREADS} threads want as many cores; there are {cores()}")
     with pinned():
         yield
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    path = session.config.getoption("--records")
-    if path is not None:
-        path.write_text(json.dumps(session.config.stash[_RECORDS]), encoding="utf-8")
 
 
 @pytest.hookimpl(trylast=True)

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from benches.tables import CASE, Record, pairs_of, time_text
+from benches.tables import CASE, OUT, Record, number_text, pairs_of, standing, time_text
 from downslope.timing import median_interval
 
 # Colour in the light page, as matplotlib writes it -> the page's variable and its dark value.
@@ -39,7 +39,7 @@ BLUE, ORANGE, GREEN, VERMILION, PINK, SKY = list(COLORS)[3:]
 # Side -> colour, marker.
 STYLE = {
     "downslope": (BLUE, "o"),
-    "downslope, out=": (SKY, "o"),
+    OUT: (SKY, "o"),
     "NumPy": (ORANGE, "s"),
     "scikit-learn": (GREEN, "^"),
     "PyTorch": (VERMILION, "D"),
@@ -50,6 +50,7 @@ STYLE = {
 }
 # On a bar of any of these colours, in either page.
 ON_COLOR = "#111111"
+BAR_COLORS = {"ahead": BLUE, "level": MUTED, "behind": VERMILION}
 PHASE_COLORS = [SKY, BLUE, ORANGE, GREEN, VERMILION, PINK]
 
 WIDTH = 10.0
@@ -98,10 +99,11 @@ def _figure(height: float, rows: int = 1, columns: int = 1, **options: object) -
 
 def speed_ups(records: Records) -> Figure:
     """Bars: how many times as long each peer takes, a panel for each peer."""
-    by_peer = _grouped(in_order(records), "peer")
+    by_peer = _by_peer(records)
     columns = 4
     rows = -(-len(by_peer) // columns)
     cases = [name for name in CASE if any(record["case"] == name for record in records)]
+    labels = [f"{CASE[name].network_text}  {name}" for name in cases]
     figure, axes = _figure(0.6 + 2.9 * rows, rows, columns, sharex=True, sharey=True)
     for ax in axes.flat[len(by_peer) :]:
         ax.set_visible(False)
@@ -109,11 +111,11 @@ def speed_ups(records: Records) -> Figure:
         for record in of_peer:
             middle, low, high = median_interval(pairs_of(record).ratios)
             y = cases.index(record["case"])
-            color = BLUE if low > 1 else VERMILION if high < 1 else MUTED
+            color = BAR_COLORS[standing(pairs_of(record))]
             ax.barh(y, middle - 1, left=1, height=0.62, color=color)
             ax.plot([low, high], [y, y], color=INK, linewidth=1)
             ax.annotate(
-                f"{middle:.3g}",
+                number_text(middle),
                 (max(middle, high, 1), y),
                 (4, 0),
                 textcoords="offset points",
@@ -121,7 +123,7 @@ def speed_ups(records: Records) -> Figure:
                 fontsize=8.5,
             )
         ax.axvline(1, color=INK, linewidth=1)
-        ax.set(xscale="log", title=peer, yticks=range(len(cases)), yticklabels=cases)
+        ax.set(xscale="log", title=peer, yticks=range(len(cases)), yticklabels=labels)
         ax.grid(axis="y", visible=False)
         ax.tick_params(axis="y", length=0)
     axes[0][0].invert_yaxis()
@@ -149,8 +151,8 @@ def roofline(records: Records, peak: float, bandwidth: float) -> Figure:
     )
     ax.annotate(
         f"memory, {bandwidth:.0f} GB/s",
-        (x[0], bandwidth * x[0]),
-        (2, 8),
+        (x[25], bandwidth * x[25]),
+        (10, -4),
         textcoords="offset points",
         color=MUTED,
     )
@@ -218,7 +220,7 @@ def threads(one: Records, two: Records) -> Figure:
         if len(times) == 2:
             gains[side][case] = times[1] / times[2]
     figure, [[ax]] = _figure(3.4)
-    sides = sorted(gains, key=list(STYLE).index)
+    sides = in_order(gains)
     cases = [name for name in CASE if name in gains["downslope"]]
     width = 0.8 / len(sides)
     for i, side in enumerate(sides):
@@ -308,10 +310,15 @@ def accuracy(records: Records) -> Figure:
 # ---- What they share ----
 
 
-def in_order(records: Iterable[Record]) -> list[Record]:
-    """Sorted by the peers, always in the same order."""
+def in_order(names: Iterable[str]) -> list[str]:
+    """Peers always in the same order; other names after them, as they come."""
     sides = list(STYLE)
-    return sorted(records, key=lambda record: sides.index(record["peer"]))
+    return sorted(names, key=lambda name: sides.index(name) if name in STYLE else len(sides))
+
+
+def _by_peer(records: Iterable[Record]) -> dict[str, list[Record]]:
+    groups = _grouped(records, "peer")
+    return {peer: groups[peer] for peer in in_order(groups)}
 
 
 def _grouped(records: Iterable[Record], key: str) -> dict[str, list[Record]]:
@@ -333,7 +340,7 @@ def _curves(
     ax: Axes, records: Records, x: Callable[[Record], float], y: Callable[[Record], float]
 ) -> None:
     """A line for each side."""
-    for peer, of_peer in _grouped(records, "peer").items():
+    for peer, of_peer in _by_peer(records).items():
         color, marker = STYLE[peer]
         ours = peer.startswith("downslope")
         ax.plot(
@@ -345,7 +352,7 @@ def _curves(
             linewidth=2.2 if peer == "downslope" else 1.2,
             label=peer,
             zorder=3 if ours else 2,
-            linestyle="--" if "out=" in peer else "-",
+            linestyle="--" if peer == OUT else "-",
         )
 
 

@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
+from typing import Any
 
 import numpy as np
 
-FEWEST, MOST = 20, 2000
+from benches.pairs import REPEATS, seconds_of
+from downslope.timing import Pairs, spread
+
+Call = Callable[[], object]
+
+# Both sides are called in turn, a number of calls each, so many times.
+TURNS = 10
+MOST_CALLS = 100
+# Calls that warm up, the quickest of which tells how many can be made.
+WARM = 3
 
 
-def latencies(call: Callable[[], object], seconds: float) -> dict[str, float]:
-    """Median and 99th percentile over calls for about so many seconds, warm."""
-    call()
-    begun = perf_counter()
-    call()
-    count = min(max(int(seconds / (perf_counter() - begun)), FEWEST), MOST)
-    times = np.empty(count)
-    for i in range(count):
-        begun = perf_counter()
+def latencies(ours: Call, theirs: Call, seconds: float) -> dict[str, Any]:
+    """Medians of each turn, and the median and 99th percentile over all calls of each side.
+
+    Takes about so many seconds, both sides warm before, and as many again if that was noisy.
+    """
+    pair = sum(min(seconds_of(call) for _ in range(WARM)) for call in (ours, theirs))
+    calls = min(max(int(seconds / TURNS / pair), 1), MOST_CALLS)
+    attempts = [_turns(ours, theirs, calls)]
+    while _pairs(attempts[-1]).noisy and len(attempts) <= REPEATS:
+        attempts.append(_turns(ours, theirs, calls))
+    return min(attempts, key=lambda found: spread(_pairs(found).ratios))
+
+
+def _turns(ours: Call, theirs: Call, calls: int) -> dict[str, Any]:
+    times = {"theirs": np.empty((TURNS, calls)), "ours": np.empty((TURNS, calls))}
+    for turn in range(TURNS):
+        times["theirs"][turn] = _timed(theirs, calls)
+        times["ours"][turn] = _timed(ours, calls)
+    found: dict[str, Any] = {"calls": TURNS * calls}
+    for side, taken in times.items():
+        found[side] = np.median(taken, axis=1).tolist()
+        found[f"{side}_p50"], found[f"{side}_p99"] = np.percentile(taken, [50, 99]).tolist()
+    return found
+
+
+def _timed(call: Call, calls: int) -> list[float]:
+    """Seconds of each; not of a first one, which finds the caches as the other side left them."""
+    if calls > 1:
         call()
-        times[i] = perf_counter() - begun
-    p50, p99 = np.percentile(times, [50, 99])
-    return {"p50": float(p50), "p99": float(p99)}
+    return [seconds_of(call) for _ in range(calls)]
+
+
+def _pairs(found: dict[str, Any]) -> Pairs:
+    return Pairs(found["ours"], found["theirs"])

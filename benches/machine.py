@@ -62,7 +62,7 @@ def copy_bandwidth() -> float:
 def facts() -> dict[str, str]:
     """What a figure is worth nothing without: CPU, caches, limits, governor, versions."""
     config = ds.config()
-    blas = [f"{lib['internal_api']} {lib['version']}" for lib in threadpool_info()]
+    libraries = {f"{lib['internal_api']} {lib['version']}" for lib in threadpool_info()}
     return {
         "CPU": f"{config['cpu']}, {os.cpu_count()} cores, {platform.machine()}",
         "instruction set": f"{config['isa']} (of {', '.join(config['available_isas'])})",
@@ -70,7 +70,8 @@ def facts() -> dict[str, str]:
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": f"{platform.system()} {platform.release()}",
         "Python": config["python"],
-        "NumPy": f"{config['numpy']} ({', '.join(blas)})",
+        "NumPy": config["numpy"],
+        "thread pools": ", ".join(sorted(libraries)),
         "downslope": config["version"],
     }
 

@@ -8,35 +8,47 @@ from __future__ import annotations
 
 import html
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
-from typing import Any
+
+from matplotlib.figure import Figure
 
 from benches import figures
 from benches.tables import (
     CASE,
+    OUT,
     Record,
     Row,
+    latency_by_side,
     pairs_of,
+    positive_text,
     ratio_text,
     share_of_peak,
+    standing,
     tables,
     time_text,
 )
 from downslope.timing import median_interval
 
+# Of a ratio whose whole interval is above 1, that holds 1, or is below.
+MARKS = {"ahead": "", "level": "≈ ", "behind": "▼ "}
+# Rows of a table that is not folded.
+LONGEST = 20
+# A percentile of fewer calls is but the slowest of them.
+FEWEST_FOR_P99 = 100
 QUOTED_PEERS = ["NumPy", "scikit-learn", "PyTorch", "JAX scan"]
 
 
 @dataclass
 class Section:
-    """A part of the report; a picture is an SVG element and what it says in words."""
+    """A part of the report; a picture is what draws it, and what it says in words."""
 
     title: str
     text: str
     tables: list[list[Row]] = field(default_factory=list)
-    picture: str = ""
+    picture: Callable[[], Figure] | None = None
     caption: str = ""
 
 
@@ -50,6 +62,16 @@ class Results:
     peaks: dict[str, float]
     records: list[Record]
 
+    def failed(self, group: str | None = None, threads: int | None = None) -> list[Record]:
+        """The benchmarks that failed, of a group of pytest-benchmark's."""
+        return [
+            record
+            for record in self.records
+            if record["kind"] == "failed"
+            and group in (None, record["group"])
+            and threads in (None, record["threads"])
+        ]
+
     def of(self, kind: str, threads: int = 1, dtype: str | None = None) -> list[Record]:
         return [
             record
@@ -61,33 +83,64 @@ class Results:
 
 def sections(results: Results) -> list[Section]:
     """The whole report, the most important first."""
-    return [Section("", verdict(results)), *_sections(results), _measured_on(results)]
+    return [
+        Section("", verdict(results), [outcomes(results)]),
+        *_sections(results),
+        _measured_on(results),
+    ]
 
 
 def verdict(results: Results) -> str:
-    """Where downslope loses or ties, then where it is ahead."""
-    behind, level, ahead = [], [], []
-    for record in results.of("epoch", dtype="float32"):
-        _, low, high = median_interval(pairs_of(record).ratios)
-        (ahead if low > 1 else behind if high < 1 else level).append(record)
+    """Where downslope loses or ties, and what could not be compared: a paragraph each."""
     says = []
-    if behind:
-        says.append(f"downslope loses: {_listed(behind)}.")
-    if level:
-        says.append(f"It can not be told which is ahead: {_listed(level)}.")
-    if not behind and not level:
-        says.append("downslope loses or ties with no peer in training on one thread.")
-    says.append(
-        f"In {len(ahead)} of {len(ahead) + len(behind) + len(level)} comparisons of training on "
-        "one thread (a network with a peer each) it is ahead."
-    )
-    slower = _slower_predictions(results.of("inference"))
-    if slower:
-        says.append(f"Its predictions take longer than a peer's: {'; '.join(slower)}.")
+    for what, of in _compared(results).items():
+        verbs = (("loses", of["behind"]), ("ties", of["level"]))
+        named = [f"{verb} {_listed(records)}" for verb, records in verbs if records]
+        if named:
+            says.append(f"{what[0].upper()}{what[1:]}: {'; '.join(named)}.")
+    if later := _sooner_accurate(results.of("target")):
+        says.append(f"Training to an accuracy: later than {later}.")
+    opening = "Where downslope loses or ties (the interval of the ratio holds 1)"
+    paragraphs = [f"{opening}. {' '.join(says)}" if says else f"{opening}: nowhere."]
+    if failed := results.failed():
+        paragraphs.append(f"Failed, for the reasons given below: {_listed_failures(failed)}.")
     if results.missing:
         absent = ", ".join(f"{name} ({reason})" for name, reason in results.missing.items())
-        says.append(f"Missing here: {absent}.")
-    return " ".join(says)
+        paragraphs.append(f"Missing here: {absent}.")
+    return "\n\n".join(paragraphs)
+
+
+def outcomes(results: Results) -> list[Row]:
+    """How often downslope is ahead, ties and loses."""
+    return [
+        ("with peers", "compared", "ahead", "ties", "loses"),
+        *(
+            (
+                what,
+                str(sum(map(len, of.values()))),
+                *(str(len(of[key])) for key in ("ahead", "level", "behind")),
+            )
+            for what, of in _compared(results).items()
+        ),
+    ]
+
+
+def _compared(results: Results) -> dict[str, dict[str, list[Record]]]:
+    """What was timed in pairs with a peer, by who is ahead."""
+    timed = {
+        "training on one thread": results.of("epoch", dtype="float32"),
+        "training in float64": results.of("epoch", dtype="float64"),
+        "training on two threads": results.of("epoch", threads=2),
+        "steps called from Python": results.of("step"),
+        "prediction": [r for r in results.of("inference") if r["peer"] != OUT],
+    }
+    found = {}
+    for what, records in timed.items():
+        if records:
+            found[what] = {"ahead": [], "level": [], "behind": []}
+        for record in records:
+            found[what][standing(pairs_of(record))].append(record)
+    return found
 
 
 def _listed(records: Sequence[Record]) -> str:
@@ -95,24 +148,30 @@ def _listed(records: Sequence[Record]) -> str:
     by_case = defaultdict(list)
     for record in records:
         ratio = median_interval(pairs_of(record).ratios)[0]
-        by_case[record["case"]].append(f"{record['peer']} {ratio:.2f}×")
-    return "; ".join(f"{case} beside {', '.join(peers)}" for case, peers in by_case.items())
+        rows = f" with {record['rows']:,} rows" if "rows" in record else ""
+        by_case[f"{record['case']}{rows}"].append(f"{record['peer']} {ratio:.2f}×")
+    return ", ".join(f"{case} beside {' and '.join(peers)}" for case, peers in by_case.items())
 
 
-def _slower_predictions(records: Sequence[Record]) -> list[str]:
-    ours = {(r["case"], r["rows"]): r["p50"] for r in records if r["peer"] == "downslope"}
-    best: dict[tuple[str, int], Record] = {}
-    for record in records:
-        key = record["case"], record["rows"]
-        slowest_first = best.get(key, record)
-        if not record["peer"].startswith("downslope") and record["p50"] <= slowest_first["p50"]:
-            best[key] = record
-    return [
-        f"{case} with {rows} rows beside {record['peer']} "
-        f"({time_text(ours[case, rows])} and {time_text(record['p50'])})"
-        for (case, rows), record in best.items()
-        if record["p50"] < ours[case, rows]
-    ]
+def _listed_failures(failed: Sequence[Record]) -> str:
+    """Peers and groups of benchmarks, each with what failed there."""
+    whats = defaultdict(list)
+    for record in failed:
+        whats[record["peer"], record["group"]] += [record["what"]] * bool(record["what"])
+    return "; ".join(
+        f"{peer} at {group}" + (f" ({', '.join(what)})" if what else "")
+        for (peer, group), what in whats.items()
+    )
+
+
+def _sooner_accurate(records: Sequence[Record]) -> str:
+    """The peers that were there before downslope."""
+    ours = {r["data"]: r["seconds"] for r in records if r["peer"] == "downslope"}
+    return ", ".join(
+        f"{r['peer']} on {r['data']} ({time_text(r['seconds'])}, and {time_text(ours[r['data']])})"
+        for r in records
+        if r["seconds"] < ours.get(r["data"], 0.0)
+    )
 
 
 def _sections(results: Results) -> Iterator[Section]:
@@ -123,10 +182,10 @@ def _sections(results: Results) -> Iterator[Section]:
             "loss of the epoch included. Each peer is timed in turn with downslope, a pair after "
             "the other; the number is the median over the pairs of the peer's time divided by "
             "downslope's, with its 95 % bootstrap interval. ~ marks pairs that stayed noisy "
-            "(interquartile range above 10 %) though they were repeated; – is what "
-            "a peer can not do.",
-            [networks(results), ratios(epochs)],
-            figures.svg(figures.speed_ups(epochs), "speed-ups"),
+            "(interquartile range above 10 %) though they were repeated; ▼ is a loss and ≈ a tie; "
+            "– is what a peer can not do.",
+            [networks(results), ratios(epochs, results.failed("epoch", 1))],
+            partial(figures.speed_ups, epochs),
             "How many times as long each peer takes, on a logarithmic scale. Bars to the right of "
             "the line: downslope is ahead; bars to the left: it loses; grey: too close to tell.",
         )
@@ -135,15 +194,14 @@ def _sections(results: Results) -> Iterator[Section]:
             "The line is what the core and its memory allow if nothing stayed in a cache between "
             "steps: small networks do stay there.",
             [],
-            figures.svg(
-                figures.roofline(epochs, results.peaks["float32"], results.bandwidth), "roofline"
-            ),
+            partial(figures.roofline, epochs, results.peaks["float32"], results.bandwidth),
             "Letters are the networks of the table above; hollow: the quickest peer on each.",
         )
         yield Section(
             "Compiling and warming up",
-            "What the first epoch took beyond a later one, once in a process for each network and "
-            "shape of batch; it is in no other figure of this report.",
+            "What the very first steps of a network took beyond later ones, with nothing left of "
+            "an earlier run; it is in no other figure of this report. A peer's first network also "
+            "pays for what is started once in a process.",
             [starts(epochs)],
         )
     if found := results.of("phases"):
@@ -152,31 +210,45 @@ def _sections(results: Results) -> Iterator[Section]:
             "Phases timed apart, each on what the one before has left: the gradient is stored and "
             "the update made after it. Within fit most updates are part of the gradient product, "
             "and a batch of one row in a small network goes a shorter way.",
-            [],
-            figures.svg(figures.phases(found), "phases"),
+            [phases(found)],
+            partial(figures.phases, found),
             "Shares of a step by phase, beside the sum of the phases.",
         )
     if found := results.of("step"):
         yield Section(
             "Steps called from Python",
-            "A call for each mini-batch that the caller holds in NumPy arrays.",
-            [ratios(found)],
+            "A call for each mini-batch that the caller holds in NumPy arrays. To save time three "
+            "of the peers are asked.",
+            [ratios(found, results.failed("step"))],
         )
     if found := results.of("inference"):
+        sides = latency_by_side(found)
+        widest = [side for side in sides if side["rows"] == max(r["rows"] for r in found)]
         yield Section(
             "Inference",
-            "From NumPy arrays to NumPy arrays, one call after the other.",
-            [inference(found, "p50"), inference(found, "p99")],
-            figures.svg(figures.latency(found), "latency"),
+            "From NumPy arrays to NumPy arrays, one call after the other, in turn with each peer: "
+            "the ratios as above; the median and, after a stroke, the 99th percentile of the time "
+            f"of a call (– of fewer than {FEWEST_FOR_P99} calls); and rows in a second.",
+            [
+                ratios(
+                    _named([record for record in found if record["peer"] != OUT]),
+                    results.failed("inference"),
+                    "peer's time / downslope's",
+                ),
+                _pivot(_named(sides), "case", "peer", _percentiles, corner="p50 / p99 of a call"),
+                _pivot(_named(widest), "case", "peer", _rate, corner="rows in a second"),
+            ],
+            partial(figures.latency, sides),
             "The median time of a prediction by its number of rows; lower is better.",
         )
     if found := results.of("target"):
         yield Section(
             "Training to an accuracy",
             "Each side with initial weights and order of its own, three seeds; the time is that of "
-            "training alone, and the curve that of the median seed.",
+            "training alone, and the curve that of the median seed. To save time torch.compile, "
+            "Keras and JAX jit are not asked.",
             [_table(found)],
-            figures.svg(figures.accuracy(found), "accuracy"),
+            partial(figures.accuracy, found),
             "Correct test images over the seconds of training; further left is better.",
         )
     if found := results.of("sweep"):
@@ -184,20 +256,31 @@ def _sections(results: Results) -> Iterator[Section]:
             "Sweeps",
             "Training of 64-64-64, batch 64, relu, SGD, with one of these varied. " + cliffs(found),
             [],
-            figures.svg(figures.sweeps(found, results.peaks), "sweeps"),
+            partial(figures.sweeps, found, results.peaks),
             "Share of the FMA peak of the type; a cliff would be a sudden drop.",
         )
     if found := results.of("epoch", dtype="float64"):
-        yield Section("Training in float64", "As above, one thread.", [ratios(found)])
+        yield Section(
+            "Training in float64",
+            "As above, one thread; beside two of the peers, and where the arithmetic dominates.",
+            [ratios(found, results.failed("epoch, float64"))],
+        )
     if found := results.of("epoch", threads=2):
         one = [r for r in epochs if r["peer"] in {record["peer"] for record in found}]
         yield Section(
             "Training on two threads",
-            "As above; both sides on two threads and two cores.",
-            [ratios(found)],
-            figures.svg(figures.threads(one, found), "threads"),
+            "As above; both sides on two threads and two cores. To save time three of the peers "
+            "are asked.",
+            [ratios(found, results.failed("epoch", 2))],
+            partial(figures.threads, one, found),
             "How many times as long a step takes on one thread as on two; below 1 the second "
             "thread does harm.",
+        )
+    if found := results.of("embedding"):
+        yield Section(
+            "Inside a larger program",
+            "Single calls from Python and from C, one thread, and a step of each of many networks.",
+            [_table(found)],
         )
     if found := results.of("process"):
         yield Section(
@@ -209,18 +292,30 @@ def _sections(results: Results) -> Iterator[Section]:
     if found := results.of("feature"):
         yield Section(
             "What a feature of training costs",
-            "An epoch with it beside the same without.",
-            [_table(found)],
+            "An epoch with it beside the same without, on the networks of the table above.",
+            [features(found)],
         )
     if found := results.of("estimator"):
         yield Section(
             "Estimators beside scikit-learn's own",
             "MLPClassifier and MLPRegressor of both with the same parameters, for as many "
             "epochs, one thread each, in turn for ten seeds. Scores on test rows, mean and "
-            "deviation; that they are equal within noise was asserted: a row that was not would be "
-            "missing here. The ratio is the median over the seeds, with its 95 % interval.",
+            "deviation; that they are equal within noise was asserted. The ratio is the median "
+            "over the seeds, with its 95 % interval.",
             [_table(found)],
         )
+    if results.missing or results.failed():
+        yield Section(
+            "Missing and failed",
+            "What is not in the tables above, and why.",
+            [_table([*_absent(results.missing), *results.failed()])],
+        )
+
+
+def _absent(missing: dict[str, str]) -> Iterator[Record]:
+    """Peers that are not installed, as if all that is asked of them had failed."""
+    for peer, reason in missing.items():
+        yield {"kind": "failed", "peer": peer, "group": "all", "what": "", "reason": reason}
 
 
 def _measured_on(results: Results) -> Section:
@@ -233,26 +328,75 @@ def _measured_on(results: Results) -> Section:
     )
 
 
-def quotation(results: Results) -> str:
-    """A table for the README, as Markdown: each network beside some of the peers."""
+# ---- What other documents quote ----
+
+
+def _quoted_verdict(results: Results) -> str:
+    return "\n\n".join([verdict(results), "\n".join(_markdown_rows(outcomes(results)))])
+
+
+def _quoted_networks(results: Results) -> str:
+    """Each network beside some of the peers."""
     records = [r for r in results.of("epoch", dtype="float32") if r["peer"] in QUOTED_PEERS]
     beside = {name: row for name, *row in ratios(records)}
     rows = []
     for name, network, batch, hidden, optimizer, seconds, share in networks(results):
-        text = f"{network}, {hidden}, {optimizer}, {batch}" if name else "network and batch"
+        text = f"{name}: {network}, {hidden}, {optimizer}, {batch}" if name else "network, batch"
         rows.append((text, seconds, share, *beside[name]))
     facts = results.facts
-    limits = f"FMA peak {results.peaks['float32']:.0f} GFLOP/s"
     versions = ", ".join(facts[name] for name in QUOTED_PEERS if name in facts)
     return "\n".join(
         [
-            f"One thread, float32, loss mse; {facts['CPU']}, {facts['instruction set']}, {limits}.",
+            f"One thread, float32, loss mse; {_quoted_machine(results)}.",
             "How many times as long a peer takes, with the 95 % interval; medians over pairs.",
             f"{versions}; measured {facts['date']}.",
             "",
             *_markdown_rows(rows),
         ]
     )
+
+
+def _quoted_phases(results: Results) -> str:
+    return "\n".join(
+        [
+            f"One thread; {_quoted_machine(results)}. Shares of the phases' sum.",
+            "",
+            *_markdown_rows(phases(results.of("phases"))),
+        ]
+    )
+
+
+def _quoted_features(results: Results) -> str:
+    return "\n".join(_markdown_rows(features(results.of("feature"))))
+
+
+def _quoted_estimators(results: Results) -> str:
+    versions = ", ".join(
+        results.facts[name] for name in ("NumPy", "scikit-learn") if name in results.facts
+    )
+    return "\n".join(
+        [
+            f"{_quoted_machine(results)}; {versions}.",
+            "",
+            *_markdown_rows(_table(results.of("estimator"))),
+        ]
+    )
+
+
+def _quoted_machine(results: Results) -> str:
+    facts = results.facts
+    limit = f"FMA peak of a core {results.peaks['float32']:.0f} GFLOP/s"
+    return f"{facts['CPU']}, {facts['instruction set']}, {limit}"
+
+
+# Name, as the marks in other documents give it -> Markdown.
+QUOTATIONS = {
+    "verdict": _quoted_verdict,
+    "networks": _quoted_networks,
+    "phases": _quoted_phases,
+    "features": _quoted_features,
+    "estimators": _quoted_estimators,
+}
 
 
 # ---- Tables ----
@@ -282,30 +426,82 @@ def networks(results: Results) -> list[Row]:
     return rows
 
 
-def ratios(records: Sequence[Record]) -> list[Row]:
-    """Cases by peers."""
-    return _pivot(records, "case", "peer", lambda record: ratio_text(pairs_of(record)))
+def ratios(records: Sequence[Record], failed: Sequence[Record] = (), corner: str = "") -> list[Row]:
+    """Cases by peers, with a mark where downslope is not ahead."""
+
+    def text(record: Record) -> str:
+        pairs = pairs_of(record)
+        return f"{MARKS[standing(pairs)]}{ratio_text(pairs)}"
+
+    return _pivot(records, "case", "peer", text, failed, corner)
 
 
 def starts(records: Sequence[Record]) -> list[Row]:
     """Cases by peers, downslope among them."""
     ours = {r["case"]: {**r, "peer": "downslope", "theirs_start": r["ours_start"]} for r in records}
     both = [*ours.values(), *records]
-    return _pivot(both, "case", "peer", lambda r: time_text(max(r["theirs_start"], 0.0)))
+    return _pivot(both, "case", "peer", lambda r: positive_text(r["theirs_start"]))
 
 
-def inference(records: Sequence[Record], percentile: str) -> list[Row]:
-    """Networks and rows by peers."""
-    named = [{**r, "what": f"{r['case']}, batch {r['rows']:,}, {percentile}"} for r in records]
-    return _pivot(named, "what", "peer", lambda record: time_text(record[percentile]))
+def phases(records: Sequence[Record]) -> list[Row]:
+    """Cases by phases."""
+    names = [name for name in records[0]["phases"] if name not in ("apart", "in fit")]
+    rows = [("network, batch", *names, "whole step, in fit", "of FMA peak")]
+    for record in records:
+        case, times = CASE[record["case"]], record["phases"]
+        share = 1e-9 * case.flops / times["in fit"] / record["peak"]
+        rows.append(
+            (
+                f"{case.name}: {case.network_text}, {case.batch:,}",
+                *(f"{times[name] / times['apart']:.0%}" for name in names),
+                time_text(times["in fit"]),
+                f"{share:.0%}",
+            )
+        )
+    return rows
 
 
-def _pivot(records: Sequence[Record], row: str, column: str, text: Any) -> list[Row]:
-    columns = list(dict.fromkeys(record[column] for record in figures.in_order(records)))
+def features(records: Sequence[Record]) -> list[Row]:
+    """Features by cases: how many times as long an epoch is with them."""
+    networks = {name: f"{case.network_text}, {case.batch}" for name, case in CASE.items()}
+    named = [{**record, "network": networks[record["case"]]} for record in records]
+    return _pivot(named, "feature", "network", lambda record: ratio_text(pairs_of(record)))
+
+
+def _named(records: Sequence[Record]) -> list[Record]:
+    """Predictions, each network with each number of rows as a case."""
+    return [{**r, "case": f"{r['case']}, batch {r['rows']:,}"} for r in records]
+
+
+def _percentiles(side: Record) -> str:
+    p99 = time_text(side["p99"]) if side["calls"] >= FEWEST_FOR_P99 else "–"
+    return f"{time_text(side['p50'])} / {p99}"
+
+
+def _rate(side: Record) -> str:
+    """Rows in a second, to three digits."""
+    rate = side["rows"] / side["p50"]
+    return f"{float(f'{rate:.3g}'):,.0f}"
+
+
+def _pivot(
+    records: Sequence[Record],
+    row: str,
+    column: str,
+    text: Callable[[Record], str],
+    failed: Sequence[Record] = (),
+    corner: str = "",
+) -> list[Row]:
+    """A table; cells of benchmarks that failed say so."""
     cells = {(record[row], record[column]): text(record) for record in records}
     names = dict.fromkeys(record[row] for record in records)
+    for record in failed:
+        for name in names:
+            if name.partition(", ")[0] == record["what"]:
+                cells.setdefault((name, record[column]), "failed")
+    columns = figures.in_order(dict.fromkeys(column for _, column in cells))
     return [
-        ("", *columns),
+        (corner, *columns),
         *((name, *(cells.get((name, peer), "–") for peer in columns)) for name in names),
     ]
 
@@ -389,11 +585,12 @@ def _html_section(part: Section) -> str:
     lines = ["<section>"]
     if part.title:
         lines.append(f"<h2>{html.escape(part.title)}</h2>")
-    lines.append(f"<p{'' if part.title else ' class=verdict'}>{html.escape(part.text)}</p>")
+    kind = "" if part.title else " class=verdict"
+    lines += [f"<p{kind}>{html.escape(text)}</p>" for text in part.text.split("\n\n")]
     if part.picture:
-        caption = html.escape(part.caption)
+        caption, picture = html.escape(part.caption), figures.svg(part.picture(), part.title)
         lines.append(
-            f'<figure><div role="img" aria-label="{caption}">{part.picture}</div>'
+            f'<figure><div role="img" aria-label="{caption}">{picture}</div>'
             f"<figcaption>{caption}</figcaption></figure>"
         )
     lines += [_html_table(rows) for rows in part.tables]
@@ -401,18 +598,33 @@ def _html_section(part: Section) -> str:
 
 
 def _html_table(rows: Sequence[Row]) -> str:
+    """Long ones are folded."""
+
     def line(row: Row, cell: str) -> str:
-        first, *others = (html.escape(text) for text in row)
-        return f'<tr><th scope="row">{first}</th>' + "".join(
-            f"<{cell}>{text}</{cell.split()[0]}>" for text in others
+        first, *others = row
+        return f'<tr><th scope="row">{html.escape(first)}</th>' + "".join(
+            f"<{cell}{_shade(text)}>{html.escape(text)}</{cell}>" for text in others
         )
 
     head, *others = rows
     body = "\n".join(line(row, "td") for row in others)
-    return (
+    table = (
         f'<div class="scroll"><table><thead>{line(head, "th")}</thead>\n'
         f"<tbody>{body}</tbody></table></div>"
     )
+    if len(others) <= LONGEST:
+        return table
+    return (
+        f"<details><summary>{html.escape(head[0])}: {len(others)} rows</summary>{table}</details>"
+    )
+
+
+def _shade(text: str) -> str:
+    """Cells with a mark, and failures, are seen at a glance."""
+    for name, begins in (("behind", MARKS["behind"]), ("level", MARKS["level"])):
+        if text.startswith(begins):
+            return f" class={name}"
+    return " class=failed" if text == "failed" else ""
 
 
 _STYLE = """
@@ -433,4 +645,7 @@ th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(
   white-space: nowrap; font-weight: normal; }
 thead th { font-weight: 600; }
 th[scope=row] { text-align: left; font-weight: 600; }
+.behind { color: var(--vermilion); font-weight: 600; }
+.level, .failed { color: var(--muted); }
+summary { cursor: pointer; color: var(--blue); }
 """

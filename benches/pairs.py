@@ -10,7 +10,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from downslope.timing import Pairs, Turn, alternate, spread
 
 # The pairs of one benchmark are neither few nor endlessly many, whatever time is given to them.
-FEWEST, MOST = 7, 60
+FEWEST, MOST = 5, 60
+# From so many pairs on, no more are timed once their median is known well enough: its standard
+# error is about the interquartile range over the root of their number.
+ENOUGH, SETTLED = 15, 0.01
 # Noisy pairs are timed again, so often at most, and the quietest are kept.
 REPEATS = 1
 
@@ -18,21 +21,34 @@ REPEATS = 1
 def time_pairs(
     benchmark: BenchmarkFixture, seconds: float, ours: Turn, theirs: Turn
 ) -> Pairs | None:
-    """Time both by turns, warm, for about so many seconds; None with --benchmark-disable."""
+    """Time both by turns, warm, for so many seconds at most; None with --benchmark-disable."""
+    alternate(ours, theirs, 1)  # which compiles and warms up
     begun = perf_counter()
-    alternate(ours, theirs, 1)
-    rounds = min(max(int(seconds / (perf_counter() - begun)), FEWEST), MOST)
-    benchmark.pedantic(ours, setup=theirs, rounds=rounds, warmup_rounds=1)
+    benchmark.pedantic(ours, setup=theirs, rounds=FEWEST)
     if benchmark.disabled:
         return None
-    attempts = [Pairs(ours.seconds[-rounds:], theirs.seconds[-rounds:])]
+    attempts = [_more_pairs(ours, theirs, FEWEST, until=begun + seconds)]
     while attempts[-1].noisy and len(attempts) <= REPEATS:
-        attempts.append(alternate(ours, theirs, rounds))
+        attempts.append(_more_pairs(ours, theirs, 0, until=perf_counter() + seconds))
     return min(attempts, key=lambda pairs: spread(pairs.ratios))
 
 
-def first_call(call: Callable[[], object]) -> float:
-    """Seconds of a call that compiles and warms up what the following ones use."""
+def _more_pairs(ours: Turn, theirs: Turn, count: int, until: float) -> Pairs:
+    """The last pairs, so many, and those that are timed until then."""
+
+    def pairs() -> Pairs:
+        return Pairs(ours.seconds[-count:], theirs.seconds[-count:])
+
+    def settled() -> bool:
+        return count >= ENOUGH and spread(pairs().ratios) / count**0.5 < SETTLED
+
+    while count < FEWEST or (count < MOST and perf_counter() < until and not settled()):
+        alternate(ours, theirs, 1)
+        count += 1
+    return pairs()
+
+
+def seconds_of(call: Callable[[], object]) -> float:
     begun = perf_counter()
     call()
     return perf_counter() - begun

@@ -16,6 +16,8 @@ Record = dict[str, Any]
 Row = tuple[str, ...]
 
 CASE = {case.name: case for case in CASES}
+# downslope beside itself: predictions into an array that the caller gives.
+OUT = "downslope, out="
 
 
 def tables(records: Iterable[Record]) -> list[tuple[str, list[Row]]]:
@@ -44,13 +46,18 @@ def time_text(seconds: float) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
+def positive_text(seconds: float) -> str:
+    """Of a difference of times, which may come out below zero where it is nothing."""
+    return time_text(seconds) if seconds > 0 else "0"
+
+
 def ratio_text(pairs: Pairs) -> str:
     """The median of the ratios and its interval; with a tilde if they are noisy."""
     middle, low, high = median_interval(pairs.ratios)
-    return f"{'~' * pairs.noisy}{_number(middle)} ({_number(low)}–{_number(high)})"
+    return f"{'~' * pairs.noisy}{number_text(middle)} ({number_text(low)}–{number_text(high)})"
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
     """Three digits, and no more than two after the point."""
     return f"{value:.{max(0, 2 - int(np.log10(max(value, 1))))}f}"
 
@@ -59,10 +66,37 @@ def pairs_of(record: Record) -> Pairs:
     return Pairs(record["ours"], record["theirs"])
 
 
+def standing(pairs: Pairs) -> str:
+    """Ahead or behind is a ratio whose whole interval is above or below 1; else they are level."""
+    _, low, high = median_interval(pairs.ratios)
+    return "ahead" if low > 1 else "behind" if high < 1 else "level"
+
+
 def share_of_peak(record: Record) -> float:
     """Of the FMA peak of the cores in use, reached by downslope's whole step."""
     rate = CASE[record["case"]].flops / median(record["ours"])
     return 1e-9 * rate / (record["peak"] * record["threads"])
+
+
+def latency_by_side(records: Iterable[Record]) -> list[Record]:
+    """A record of p50, p99 and the calls for each side of the pairs; downslope's are medians over
+    the peers."""
+    ours = defaultdict(list)
+    sides = []
+    for record in records:
+        where = {key: record[key] for key in ("case", "rows", "calls")}
+        times = {key: record[f"theirs_{key}"] for key in ("p50", "p99")}
+        sides.append({**where, "peer": record["peer"], **times})
+        if record["peer"] != OUT:
+            ours[record["case"], record["rows"]].append(record)
+    for of_case in ours.values():
+        middle = {
+            key: median(record[name] for record in of_case)
+            for key, name in (("p50", "ours_p50"), ("p99", "ours_p99"), ("calls", "calls"))
+        }
+        case, rows = of_case[0]["case"], of_case[0]["rows"]
+        sides.append({"case": case, "rows": rows, "peer": "downslope", **middle})
+    return sides
 
 
 def _spread_text(values: Sequence[float]) -> str:
@@ -91,18 +125,25 @@ _PAIR_COLUMNS += ("peer", "peer's", "ratio")
 
 # kind of record -> title, names of the columns, and a record's row
 _TABLES = {
+    "failed": (
+        "Failed",
+        ("peer", "benchmark", "of", "reason"),
+        lambda record: (record["peer"], record["group"], record["what"], record["reason"]),
+    ),
     "epoch": ("Training, per step of an epoch in one call", _PAIR_COLUMNS, _pair_row),
     "step": ("Training, per step called from Python", _PAIR_COLUMNS, _pair_row),
     "inference": (
         "Inference, from NumPy to NumPy",
-        ("", "rows", "peer", "p50", "p99", "rows/s"),
+        ("", "rows", "p50", "p99", "peer", "peer's p50", "p99", "ratio"),
         lambda record: (
             record["case"],
             str(record["rows"]),
+            time_text(record["ours_p50"]),
+            time_text(record["ours_p99"]),
             record["peer"],
-            time_text(record["p50"]),
-            time_text(record["p99"]),
-            f"{record['rows'] / record['p50']:.3g}",
+            time_text(record["theirs_p50"]),
+            time_text(record["theirs_p99"]),
+            ratio_text(pairs_of(record)),
         ),
     ),
     "sweep": (
@@ -125,7 +166,7 @@ _TABLES = {
             time_text(record["seconds"]),
             str(len(record["curve"])),
             f"{record['curve'][-1][1]:.2%}",
-            time_text(record["start"]),
+            positive_text(record["start"]),
         ),
     ),
     "process": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,14 @@ ROWS = [4**power for power in range(7)]
 NAMES = [name for name in peers.NAMES if name != "JAX scan"]
 
 
+each_case = pytest.mark.parametrize("case", INFERRED, ids=lambda case: case.name)
+
+Predict = Callable[[np.ndarray], object]
+
+
 @pytest.mark.benchmark(group="inference")
-@pytest.mark.parametrize("case", INFERRED, ids=lambda case: case.name)
-@pytest.mark.parametrize("peer", ["downslope", *NAMES], indirect=True)
+@each_case
+@pytest.mark.parametrize("peer", NAMES, indirect=True)
 def test_inference(
     benchmark: BenchmarkFixture,
     seconds: float,
@@ -38,27 +43,38 @@ def test_inference(
     peer: type[Peer],
 ) -> None:
     check_agreement(peer, OURS, case, THREADS)
-    side = peer(case, *case.data(1), THREADS)
-    x = np.random.default_rng(0).normal(size=(ROWS[-1], case.widths[0])).astype(case.dtype)
-    for rows in ROWS:
-        found = latencies(partial(side.predict, x[:rows]), seconds / len(ROWS))
-        record("inference", case=case.name, dtype=case.dtype, peer=peer.name, rows=rows, **found)
-    benchmark.pedantic(side.predict, (x[:1],), rounds=50, iterations=10)
+    ours, theirs = (side(case, *case.data(1), THREADS) for side in (OURS, peer))
+    for found in by_rows(case, ours.predict, theirs.predict, seconds):
+        record("inference", case=case.name, dtype=case.dtype, peer=peer.name, **found)
+    benchmark.pedantic(ours.predict, (inputs(case)[:1],), rounds=50, iterations=10)
 
 
 @pytest.mark.benchmark(group="inference into a given array")
-@pytest.mark.parametrize("case", INFERRED, ids=lambda case: case.name)
+@each_case
 def test_inference_without_allocation(
     benchmark: BenchmarkFixture, seconds: float, record: Callable[..., None], case: Case
 ) -> None:
-    network = case.trainer(THREADS).network
-    x = np.random.default_rng(0).normal(size=(ROWS[-1], case.widths[0])).astype(case.dtype)
-    out = np.empty((ROWS[-1], case.widths[-1]), case.dtype)
+    """Beside the same without."""
+    side = OURS(case, *case.data(1), THREADS)
+    network, out = side.trainer.network, np.empty((ROWS[-1], case.widths[-1]), case.dtype)
+
+    def predict(x: np.ndarray) -> None:
+        network.predict(x, out=out[: len(x)], threads=THREADS)
+
+    for found in by_rows(case, side.predict, predict, seconds):
+        record("inference", case=case.name, dtype=case.dtype, peer="downslope, out=", **found)
+    benchmark.pedantic(predict, (inputs(case)[:1],), rounds=50, iterations=10)
+
+
+def inputs(case: Case) -> np.ndarray:
+    x = np.random.default_rng(0).normal(size=(ROWS[-1], case.widths[0]))
+    return x.astype(case.dtype)
+
+
+def by_rows(
+    case: Case, ours: Predict, theirs: Predict, seconds: float
+) -> Iterator[dict[str, object]]:
+    x = inputs(case)
     for rows in ROWS:
-        call = partial(network.predict, x[:rows], out=out[:rows], threads=THREADS)
-        found = latencies(call, seconds / len(ROWS))
-        values = {"case": case.name, "dtype": case.dtype, "rows": rows, **found}
-        record("inference", peer="downslope, out=", **values)
-    benchmark.pedantic(
-        network.predict, (x[:1],), {"out": out[:1], "threads": THREADS}, rounds=50, iterations=10
-    )
+        calls = partial(ours, x[:rows]), partial(theirs, x[:rows])
+        yield {"rows": rows, **latencies(*calls, seconds / len(ROWS))}

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+from benches import THREADS, mnist
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed", exc_type=ImportError)
+
 from sklearn import datasets, neural_network
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from benches import THREADS, mnist
 from downslope.sklearn import MLPClassifier, MLPRegressor
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ _PEERS = {
     "torch.compile": ("pytorch_compiled", "PyTorchCompiled", ["torch"]),
     "JAX jit": ("jax_jit", "JaxJit", ["jax", "optax"]),
     "JAX scan": ("jax_scan", "JaxScan", ["jax", "optax"]),
-    "Keras": ("keras_jax", "KerasJax", ["keras"]),
+    "Keras": ("keras_jax", "KerasJax", ["keras", "jax"]),
 }
 
 NAMES = [name for name in _PEERS if name != "downslope"]
@@ -48,20 +48,23 @@ def imports(name: str) -> list[str]:
 
 
 def missing() -> dict[str, str]:
-    """The peers that can not be imported here, and why."""
-    reasons = {}
-    for name in NAMES:
-        try:
-            load(name)
-        except ImportError as error:
-            reasons[name] = str(error)
-    return reasons
+    """The peers that are not installed, and what they lack."""
+    errors = {name: _error(name) for name in NAMES}
+    return {name: str(e) for name, e in errors.items() if isinstance(e, ImportError)}
 
 
 def versions() -> dict[str, str]:
     """The versions of the peers that can be imported."""
-    absent = missing()
-    return {name: load(name).version() for name in NAMES if name not in absent}
+    return {name: load(name).version() for name in NAMES if _error(name) is None}
+
+
+def _error(name: str) -> Exception | None:
+    """What importing the peer ends with."""
+    try:
+        load(name)
+    except Exception as error:
+        return error
+    return None
 
 
 def _module(name: str) -> ModuleType:

@@ -38,42 +38,51 @@ def classify(
 ) -> Iterator[Predict]:
     images, targets = jnp.asarray(x), jnp.asarray(labels, jnp.int32)
     key = jax.random.key(seed)
-    optimizer = optax.adam(1e-3)
     initialize = jax.nn.initializers.he_normal()
     inputs, hidden, outputs = widths
     parameters = {
         "hidden": (initialize(jax.random.fold_in(key, 0), (inputs, hidden)), jnp.zeros(hidden)),
         "output": (initialize(jax.random.fold_in(key, 1), (hidden, outputs)), jnp.zeros(outputs)),
     }
-    state = parameters, optimizer.init(parameters)
-
-    def logits(parameters, x):
-        (weights_1, bias_1), (weights_2, bias_2) = parameters["hidden"], parameters["output"]
-        return jax.nn.relu(x @ weights_1 + bias_1) @ weights_2 + bias_2
-
-    def loss(parameters, x, labels):
-        z = logits(parameters, x)
-        return optax.softmax_cross_entropy_with_integer_labels(z, labels).mean()
-
-    @partial(jax.jit, donate_argnums=0)
-    def epoch(state, key, images, targets):
-        def step(state, rows):
-            parameters, moments = state
-            gradients = jax.grad(loss)(parameters, images[rows], targets[rows])
-            updates, moments = optimizer.update(gradients, moments)
-            return (optax.apply_updates(parameters, updates), moments), None
-
-        # whole mini-batches only: a scan needs equal ones
-        count = len(images) // batch
-        order = jax.random.permutation(key, len(images))[: count * batch]
-        return jax.lax.scan(step, state, order.reshape(count, batch))[0]
-
-    label = jax.jit(lambda parameters, x: logits(parameters, x).argmax(axis=1))
+    state = parameters, OPTIMIZER.init(parameters)
 
     def predict(x: np.ndarray) -> np.ndarray:
-        return np.asarray(label(state[0], x))
+        return np.asarray(predict_labels(state[0], x))
 
     for number in range(2, 2**31):
-        state = epoch(state, jax.random.fold_in(key, number), images, targets)
+        state = train_epoch(state, jax.random.fold_in(key, number), images, targets, batch)
         jax.block_until_ready(state)
         yield predict
+
+
+# Compiled once for all seeds, and so functions of the module.
+OPTIMIZER = optax.adam(1e-3)
+
+
+def logits(parameters, x):
+    (weights_1, bias_1), (weights_2, bias_2) = parameters["hidden"], parameters["output"]
+    return jax.nn.relu(x @ weights_1 + bias_1) @ weights_2 + bias_2
+
+
+def cross_entropy(parameters, x, labels):
+    z = logits(parameters, x)
+    return optax.softmax_cross_entropy_with_integer_labels(z, labels).mean()
+
+
+@partial(jax.jit, donate_argnums=0, static_argnums=4)
+def train_epoch(state, key, images, targets, batch):
+    def step(state, rows):
+        parameters, moments = state
+        gradients = jax.grad(cross_entropy)(parameters, images[rows], targets[rows])
+        updates, moments = OPTIMIZER.update(gradients, moments)
+        return (optax.apply_updates(parameters, updates), moments), None
+
+    # whole mini-batches only: a scan needs equal ones
+    count = len(images) // batch
+    order = jax.random.permutation(key, len(images))[: count * batch]
+    return jax.lax.scan(step, state, order.reshape(count, batch))[0]
+
+
+@jax.jit
+def predict_labels(parameters, x):
+    return logits(parameters, x).argmax(axis=1)

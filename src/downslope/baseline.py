@@ -255,10 +255,10 @@ class NumpyNetwork:
     @np.errstate(over="ignore")
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The outputs (rows, outputs) for X (rows, inputs)."""
-        batch = _Pass(self, len(X))
+        batch = self._pass(len(X))
         batch.inputs[:, :-1] = X
         batch.predict()
-        return np.ascontiguousarray(batch.outputs.T)
+        return batch.outputs.T.copy()
 
     @np.errstate(over="ignore")
     def evaluate(self, X: np.ndarray, y: np.ndarray) -> float:
