@@ -1,5 +1,7 @@
 """The networks that are timed, and the arithmetic of timing."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,22 @@ def test_turns_alternate():
     pairs = alternate(ours, theirs, 3)
     assert calls == ["them", "us"] * 3
     assert len(pairs.ratios) == 3
+
+
+def test_a_turn_waits_for_threads_that_are_at_work():
+    def spin() -> None:
+        while not enough.is_set():
+            pass
+
+    enough = threading.Event()
+    at_work = threading.Thread(target=spin)
+    at_work.start()
+    threading.Timer(0.2, enough.set).start()
+    starts = []
+    ours, theirs = (Turn(lambda: starts.append(enough.is_set())) for _ in range(2))
+    alternate(ours, theirs, 1, resting=True)
+    at_work.join()
+    assert starts == [True, True]
 
 
 def test_ratios_and_noise():

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time, sleep
 
 import numpy as np
 
 # An interquartile range of the ratios wider than this share of their median is called noisy.
 NOISY = 0.10
+
+# A process is idle when it takes less than this share of a core; how often one looks, and for how
+# long at most, in seconds.
+_IDLE, _LOOK, _LONGEST_REST = 0.1, 0.005, 1.0
 
 # Draws of the bootstrap, and the share of them that lies in the interval.
 _DRAWS, _LEVEL = 2000, 0.95
@@ -51,12 +55,28 @@ class Pairs:
         return spread(self.ratios) > NOISY
 
 
-def alternate(ours: Turn, theirs: Turn, rounds: int) -> Pairs:
-    """Time both by turns."""
+def alternate(ours: Turn, theirs: Turn, rounds: int, *, resting: bool = False) -> Pairs:
+    """Time both by turns.  `resting`: each waits for the threads of the other to come to rest."""
     for _ in range(rounds):
-        theirs()
-        ours()
+        for turn in theirs, ours:
+            if resting:
+                rest()
+            turn()
     return Pairs(ours.seconds[-rounds:], theirs.seconds[-rounds:])
+
+
+def rest() -> None:
+    """Sleep until no thread of this process computes.
+
+    The threads of OpenBLAS and of OpenMP go round in circles for a tenth of a second and more after
+    their last call, on a core that the next turn needs.
+    """
+    ends = perf_counter() + _LONGEST_REST
+    while perf_counter() < ends:
+        used, begun = process_time(), perf_counter()
+        sleep(_LOOK)
+        if process_time() - used < _IDLE * (perf_counter() - begun):
+            return
 
 
 def spread(values: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -78,9 +79,10 @@ def _time(case: Case, threads: int, seconds: float) -> Pairs:
     theirs = Turn(
         lambda: baseline.epoch(data, rng.permutation(len(x)), batch_size=case.batch), case.steps
     )
-    warm_up = alternate(ours, theirs, 2)
+    by_turns = partial(alternate, ours, theirs, resting=threads > 1)
+    warm_up = by_turns(2)
     pair = case.steps * (warm_up.ours[-1] + warm_up.theirs[-1])
-    return alternate(ours, theirs, max(int(seconds / pair), FEWEST_PAIRS))
+    return by_turns(max(int(seconds / pair), FEWEST_PAIRS))
 
 
 def _comparison_row(case: Case, pairs: Pairs, peak: float) -> tuple[str, ...]:
