@@ -154,10 +154,12 @@ def _listed(records: Sequence[Record]) -> str:
 
 
 def _listed_failures(failed: Sequence[Record]) -> str:
-    """Peers and groups of benchmarks, each with what failed there."""
-    whats = defaultdict(list)
+    """Peers and groups of benchmarks, each with what failed there, on however many threads."""
+    whats: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in failed:
-        whats[record["peer"], record["group"]] += [record["what"]] * bool(record["what"])
+        named = whats[record["peer"], record["group"]]
+        if record["what"] and record["what"] not in named:
+            named.append(record["what"])
     return "; ".join(
         f"{peer} at {group}" + (f" ({', '.join(what)})" if what else "")
         for (peer, group), what in whats.items()

@@ -156,7 +156,8 @@ def test_a_memory_map_is_not_copied(rng, tmp_path, options):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < x.nbytes / 8  # an order of the rows is 8 of their 256 bytes
+    # three orders of the rows, each 8 of their 256 bytes, and the workspace
+    assert peak < x.nbytes / 6
 
 
 # ---- Batches ----

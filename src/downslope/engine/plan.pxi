@@ -118,8 +118,8 @@ cdef class Plan:
 
 
 cdef Py_ssize_t CACHE_LINE = 64
-# The pieces of a workspace that are smaller share arrays of so many bytes.
-cdef Py_ssize_t SHARED_BYTES = 1 << 15
+# Pieces of a workspace of at most so many bytes share arrays of so many.
+cdef Py_ssize_t SMALL_BYTES = 1 << 13, SHARED_BYTES = 1 << 15
 
 
 @cython.final
@@ -152,7 +152,7 @@ cdef class Workspace:
     cdef ds_rows batch_x, batch_y
     cdef int64_t *batch_labels
     cdef char *batch_weight
-    cdef char *_free                # what is left of the last array
+    cdef char *_free                # what is left of the last shared array
     cdef Py_ssize_t _left           # its bytes
     cdef list _arrays
 
@@ -217,16 +217,20 @@ cdef class Workspace:
         nothing.  Small pieces share an array, with a line between them: two blocks in the same
         place of their pages would be in each other's way."""
         cdef Py_ssize_t size = (count * itemsize + 2 * CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-        cdef char[::1] array
         cdef char *piece
+        if size > SMALL_BYTES:
+            return self.allocate(size)
         if size > self._left:
-            array = aligned_zeros(max(size, SHARED_BYTES), np.int8)
-            self._arrays.append(array)
-            self._free, self._left = &array[0], array.shape[0]
+            self._free, self._left = self.allocate(SHARED_BYTES), SHARED_BYTES
         piece = self._free
         self._free += size
         self._left -= size
         return piece
+
+    cdef char *allocate(self, Py_ssize_t size) except NULL:
+        cdef char[::1] array = aligned_zeros(size, np.int8)
+        self._arrays.append(array)
+        return &array[0]
 
     cdef ds_rows block(self, Py_ssize_t width) except *:
         """A block (rows, width).  Rows wider than a cache line are padded to whole lines, and off
