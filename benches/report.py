@@ -120,8 +120,6 @@ def run(threads: int, seconds: float, arguments: argparse.Namespace) -> list[pag
     """The records of a run of pytest, of failures too."""
     name = f"{threads}_thread{'s' * (threads > 1)}"
     reference = arguments.output.resolve() / "reference"
-    for earlier in reference.rglob(f"*_{name}.json"):
-        earlier.unlink()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records"
         path.touch()
@@ -154,11 +152,25 @@ def run(threads: int, seconds: float, arguments: argparse.Namespace) -> list[pag
         except subprocess.TimeoutExpired:
             problem = f"pytest did not end, and was ended after {seconds + PATIENCE:.0f} seconds"
         lines = path.read_text(encoding="utf-8").splitlines()
+    _keep_the_latest(reference, threads, name)
     records = [json.loads(line) for line in lines]
     if problem:
         failed = {"group": "what follows", "peer": "any", "what": "", "reason": problem}
         records.append({"kind": "failed", "threads": threads, **failed})
     return records
+
+
+def _keep_the_latest(reference: Path, number: int, name: str) -> None:
+    """Let a run's file stand for those before it, and for a name that stays the same.
+
+    pytest-benchmark numbers what it saves upwards.
+    """
+    for machine in {path.parent for path in reference.rglob(f"*_{name}.json")}:
+        latest = max(machine.glob(f"*_{name}.json"))
+        latest.replace(machine / f"{number:04d}_{name}.json")
+        for path in machine.glob(f"*_{name}.json"):
+            if path.name != f"{number:04d}_{name}.json":
+                path.unlink()
 
 
 def _rounded(value: object) -> object:
