@@ -204,6 +204,26 @@ typedef struct ds_update_finish {
   int *overflow;    /* set to 1 when `update` returns 1 */
 } ds_update_finish;
 
+/* A dense layer that one row goes through, and where it leaves its (outputs,), each with room for a
+ * vector behind. */
+typedef struct ds_row_layer {
+  ptrdiff_t inputs, outputs;
+  ptrdiff_t
+      cols; /* of the activation: the outputs, or up to a whole vector if they are independent */
+  ds_activation_fn activation; /* NULL: the outputs are the net inputs, */
+  ds_derivative_fn derivative; /* and this is not asked for */
+  double alpha;
+  void *z, *y, *delta; /* z is y unless the derivative reads z */
+} ds_row_layer;
+
+typedef struct ds_row_pass {
+  ds_row_layer *layers;
+  ptrdiff_t n_layers;
+  ds_loss_fn loss;
+  const double *loss_parameters;
+  int reads_outputs; /* the loss; else the net inputs of the last layer */
+} ds_row_pass;
+
 typedef struct ds_kernels {
   int isa;
   int float_bits; /* 32 or 64 */
@@ -217,17 +237,11 @@ typedef struct ds_kernels {
   ds_finish_fn finish_update;     /* the tile is a gradient */
   /* sums(j) = start(j) + sum over i of block(i, j), rows in order; start may be NULL or sums */
   void (*column_sums)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, const void *start, void *sums);
-  /* One row, dense and contiguous (single.c).  z (outputs,) = start + x W, W with row stride `stride`,
-   * start NULL: zero; */
-  void (*row_product)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *weights,
-                      ptrdiff_t stride, const void *start, void *z);
-  /* out (inputs,) = W delta, W (inputs, outputs) dense; */
-  void (*row_delta)(ptrdiff_t inputs, ptrdiff_t outputs, const void *delta, const void *weights,
-                    void *out);
-  /* gradient (inputs + 1, outputs): of the weights, then of the bias; the `vector` elements behind
-   * it must exist, and keep their values. */
-  void (*row_gradient)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *delta,
-                       void *gradient);
+  /* The gradients of one row (single.c), laid out as the parameters are: (inputs + 1, outputs) of
+   * each layer, weights, then bias; the `vector` elements behind them must exist, and keep their
+   * values.  Returns the row's loss; if that is not finite, there are no gradients. */
+  double (*row_gradients)(const ds_row_pass *pass, const void *parameters, const void *x,
+                          ds_rows target, const void *weight, void *gradients);
   /* Noise of a training step (noise.c): elements first .. first + n of a dropout mask, 0 with
    * probability dropped / DS_DROPOUT_ONE, else the inverse of what is left, DS_DROPOUT_ONE /
    * (DS_DROPOUT_ONE - dropped); */

@@ -14,8 +14,6 @@
 #include "elementary.h"
 #include "lanes.h"
 
-#define OPTIONAL __attribute__((unused))
-
 /* ---- Element by element ---- */
 
 /* x within low .. high; a NaN stays one. */

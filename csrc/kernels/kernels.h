@@ -21,6 +21,9 @@
 /* Unroll a loop whose bound is a constant where the function is inlined. */
 #define UNROLL _Pragma("GCC unroll 16")
 
+/* A parameter that not every function of its kind needs. */
+#define OPTIONAL __attribute__((unused))
+
 /* The register tile of a product (matmul.c).  32 registers hold 6 x 4 sums, 4 vectors of b and a
  * broadcast; 16 hold 6 x 2 sums, 2 of b and a broadcast. */
 #if defined DS_TARGET_avx512 || defined DS_TARGET_neon

@@ -45,15 +45,17 @@ void DS_NAME(dropout_mask)(uint64_t seed, uint64_t stream, uint64_t first, ptrdi
 }
 
 void DS_NAME(multiply)(ptrdiff_t rows, ptrdiff_t cols, ds_rows x, ds_rows mask, ds_rows y) {
+  if (x.stride == cols && mask.stride == cols && y.stride == cols) cols *= rows, rows = 1;
   for (ptrdiff_t i = 0; i < rows; i++) {
     const real *from = ds_row(x, i), *factor = ds_row(mask, i);
     real *to = ds_row(y, i);
     ptrdiff_t j = 0;
     for (; j + VEC <= cols; j += VEC) v_store(to + j, v_mul(v_load(from + j), v_load(factor + j)));
     const ptrdiff_t left = cols - j;
-    if (left)
-      v_store_first(to + j, v_mul(v_load_first(from + j, left), v_load_first(factor + j, left)),
-                    left);
+    if (left) {
+      const vec last = v_mul(v_load_first(from + j, left), v_load_first(factor + j, left));
+      v_store_first(to + j, last, left);
+    }
   }
 }
 

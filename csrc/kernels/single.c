@@ -1,4 +1,5 @@
-/* single.c: the products of one row: forward, delta and gradient of a layer for a batch of one.
+/* single.c: one row: its product with the weights of a layer, and the gradients of a network for a
+ * batch of one.
  *
  * A row alone leaves a register tile (matmul.c) one sum high, which waits for each FMA in turn:
  * here the columns stand side by side instead, up to ROW_VECTORS vectors of them.  Rows x, delta, z
@@ -13,9 +14,11 @@
 /* Sums under way at once: as many as hide the latency of an FMA on two pipes. */
 enum { ROW_VECTORS = 8 };
 
-/* Columns 0 .. of z: `vectors` vectors of them, the last one with `last` columns. */
-DS_INLINE void columns_of_row(const int vectors, ptrdiff_t last, ptrdiff_t inputs, const real *x,
-                              const real *weights, ptrdiff_t stride, const real *start, real *z) {
+/* Columns 0 .. of z: `vectors` vectors of them, the last one with `last` columns, and if it is
+ * `padded` with zeros behind them. */
+DS_INLINE void columns_of_row(const int vectors, ptrdiff_t last, const int padded, ptrdiff_t inputs,
+                              const real *x, const real *weights, ptrdiff_t stride,
+                              const real *start, real *z) {
   vec sum[ROW_VECTORS];
   UNROLL for (int v = 0; v < vectors; v++) {
     const ptrdiff_t n = v < vectors - 1 ? VEC : last;
@@ -29,26 +32,30 @@ DS_INLINE void columns_of_row(const int vectors, ptrdiff_t last, ptrdiff_t input
     }
   }
   UNROLL for (int v = 0; v < vectors; v++) {
-    v_store_part(z + v * VEC, sum[v], v < vectors - 1 ? VEC : last);
+    v_store_part(z + v * VEC, sum[v], padded || v < vectors - 1 ? VEC : last);
   }
 }
 
-void DS_NAME(row_product)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *weights,
-                          ptrdiff_t stride, const void *start, void *z) {
-  const real *w = weights, *s = start;
-  real *to = z;
+DS_INLINE void product_of_row(const int padded, ptrdiff_t inputs, ptrdiff_t outputs, const real *x,
+                              const real *w, ptrdiff_t stride, const real *start, real *z) {
   ptrdiff_t j = 0;
-#define COLUMNS(vectors)                                                              \
-  for (; j + (vectors) * VEC <= outputs; j += (vectors) * VEC) {                      \
-    columns_of_row(vectors, VEC, inputs, x, w + j, stride, s ? s + j : NULL, to + j); \
+#define COLUMNS(vectors)                                                                        \
+  for (; j + (vectors) * VEC <= outputs; j += (vectors) * VEC) {                                \
+    columns_of_row(vectors, VEC, 1, inputs, x, w + j, stride, start ? start + j : NULL, z + j); \
   }
   COLUMNS(ROW_VECTORS)
   COLUMNS(ROW_VECTORS / 2)
   COLUMNS(1)
 #undef COLUMNS
   if (j < outputs) {
-    columns_of_row(1, outputs - j, inputs, x, w + j, stride, s ? s + j : NULL, to + j);
+    columns_of_row(1, outputs - j, padded, inputs, x, w + j, stride, start ? start + j : NULL,
+                   z + j);
   }
+}
+
+void DS_NAME(row_product)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *weights,
+                          ptrdiff_t stride, const void *start, void *z) {
+  product_of_row(0, inputs, outputs, x, weights, stride, start, z);
 }
 
 DS_INLINE real multiply_add(real a, real b, real c) {
@@ -67,32 +74,73 @@ DS_INLINE void elements_of_delta(const int count, ptrdiff_t outputs, const real 
   UNROLL for (int i = 0; i < count; i++) out[i] = sum[i];
 }
 
-void DS_NAME(row_delta)(ptrdiff_t inputs, ptrdiff_t outputs, const void *delta, const void *weights,
-                        void *out) {
-  const real *w = weights;
-  real *to = out;
+DS_INLINE void clear_behind(real *row, ptrdiff_t n) { v_store(row + n, v_zero()); }
+
+/* out (inputs,) = weights (inputs, outputs) times delta, with zeros behind. */
+static void row_delta(ptrdiff_t inputs, ptrdiff_t outputs, const real *delta, const real *weights,
+                      real *out) {
   ptrdiff_t i = 0;
   for (; i + ROW_VECTORS <= inputs; i += ROW_VECTORS) {
-    elements_of_delta(ROW_VECTORS, outputs, delta, w + i * outputs, to + i);
+    elements_of_delta(ROW_VECTORS, outputs, delta, weights + i * outputs, out + i);
   }
-  for (; i < inputs; i++) elements_of_delta(1, outputs, delta, w + i * outputs, to + i);
+  for (; i < inputs; i++) elements_of_delta(1, outputs, delta, weights + i * outputs, out + i);
+  clear_behind(out, inputs);
 }
 
-/* Whole vectors are stored from left to right: what falls beyond a row's end is overwritten by the
+/* gradient (inputs + 1, outputs): of the weights, then of the bias.  Whole vectors of delta, which has
+ * zeros behind it, are stored from left to right: what falls beyond a row's end is overwritten by the
  * next row, and what falls beyond the last row is put back. */
-void DS_NAME(row_gradient)(ptrdiff_t inputs, ptrdiff_t outputs, const void *x, const void *delta,
-                           void *gradient) {
-  const real *from = x, *d = delta;
-  real *g = gradient, *const end = g + (inputs + 1) * outputs;
-  const vec beyond = v_load(end);
-  for (ptrdiff_t i = 0; i < inputs; i++, g += outputs) {
-    const vec x_i = v_set(from[i]);
+static void row_gradient(ptrdiff_t inputs, ptrdiff_t outputs, const real *x, const real *delta,
+                         real *gradient) {
+  const vec beyond = v_load(gradient + (inputs + 1) * outputs);
+  for (ptrdiff_t i = 0; i < inputs; i++, gradient += outputs) {
+    const vec x_i = v_set(x[i]);
     for (ptrdiff_t j = 0; j < outputs; j += VEC) {
-      v_store(g + j, v_fma(x_i, v_load_part(d + j, outputs - j), v_zero()));
+      v_store(gradient + j, v_fma(x_i, v_load(delta + j), v_zero()));
     }
   }
   for (ptrdiff_t j = 0; j < outputs; j += VEC) {
-    v_store(g + j, v_add(v_zero(), v_load_part(d + j, outputs - j)));
+    v_store(gradient + j, v_add(v_zero(), v_load(delta + j)));
   }
-  v_store(end, beyond);
+  v_store(gradient + outputs, beyond);
+}
+
+DS_INLINE ds_rows one_row(void *data, ptrdiff_t cols) { return (ds_rows){data, cols}; }
+
+double DS_NAME(row_gradients)(const ds_row_pass *pass, const void *parameters, const void *x,
+                              ds_rows target, const void *weight, void *gradients) {
+  const ds_row_layer *const last = pass->layers + pass->n_layers - 1, *layer = pass->layers;
+  const real *weights = parameters, *input = x;
+  for (;; layer++) {
+    const ptrdiff_t n = layer->outputs, cols = layer->cols, count = layer->inputs * n;
+    product_of_row(1, layer->inputs, n, input, weights, n, weights + count, layer->z);
+    input = layer->z;
+    weights += count + n;
+    if (layer->activation && (layer < last || pass->reads_outputs)) {
+      layer->activation(1, cols, one_row(layer->z, cols), one_row(layer->y, cols), layer->alpha);
+      input = layer->y;
+    }
+    if (layer == last) break;
+  }
+
+  double loss;
+  pass->loss(1, last->outputs, one_row((void *)input, last->outputs), target, weight, 1,
+             pass->loss_parameters, &loss, one_row(last->delta, last->outputs));
+  if (!isfinite(loss)) return loss;
+  clear_behind(last->delta, last->outputs);
+
+  real *gradient = (real *)gradients + (weights - (const real *)parameters);
+  for (;; layer--) {
+    const ptrdiff_t n = layer->outputs, cols = layer->cols, count = layer->inputs * n;
+    const int first = layer == pass->layers;
+    if (layer->derivative && (layer < last || pass->reads_outputs)) {
+      layer->derivative(1, cols, one_row(layer->z, cols), one_row(layer->y, cols),
+                        one_row(layer->delta, cols), layer->alpha);
+    }
+    weights -= count + n;
+    gradient -= count + n;
+    row_gradient(layer->inputs, n, first ? x : layer[-1].y, layer->delta, gradient);
+    if (first) return loss;
+    row_delta(layer->inputs, n, layer->delta, weights, layer[-1].delta);
+  }
 }

@@ -29,10 +29,8 @@ void DS_NAME(clip)(ptrdiff_t, void *, double);
 void DS_NAME(power_sums)(ptrdiff_t, const void *, double *, double *);
 void DS_NAME(limit_columns)(ptrdiff_t, ptrdiff_t, ds_rows, double);
 void DS_NAME(average)(ptrdiff_t, const void *, void *, double);
-void DS_NAME(row_product)(ptrdiff_t, ptrdiff_t, const void *, const void *, ptrdiff_t, const void *,
-                          void *);
-void DS_NAME(row_delta)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
-void DS_NAME(row_gradient)(ptrdiff_t, ptrdiff_t, const void *, const void *, void *);
+double DS_NAME(row_gradients)(const ds_row_pass *, const void *, const void *, ds_rows,
+                              const void *, void *);
 void DS_NAME(dropout_mask)(uint64_t, uint64_t, uint64_t, ptrdiff_t, int, void *);
 void DS_NAME(multiply)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, ds_rows);
 void DS_NAME(add_normal)(uint64_t, uint64_t, uint64_t, ptrdiff_t, ptrdiff_t, ds_rows, double,
@@ -61,9 +59,7 @@ const ds_kernels DS_NAME(kernels) = {
     .finish_update = DS_NAME(finish_update),
     .product_scratch = DS_NAME(product_scratch),
     .column_sums = DS_NAME(column_sums),
-    .row_product = DS_NAME(row_product),
-    .row_delta = DS_NAME(row_delta),
-    .row_gradient = DS_NAME(row_gradient),
+    .row_gradients = DS_NAME(row_gradients),
     .dropout_mask = DS_NAME(dropout_mask),
     .multiply = DS_NAME(multiply),
     .add_normal = DS_NAME(add_normal),

@@ -8,50 +8,74 @@
 
 #include "kernels.h"
 
-/* g += 2 l2 p + l1 sign(p), the gradient of l2 p^2 + l1 |p|; where p is 0 that of |p| counts as 0. */
+/* What becomes of a vector x, given the one that lies at the same place of another array. */
+typedef vec (*treatment)(vec x, vec other, const vec *c);
+
+/* x (n,) = f(x, other, c). */
+DS_INLINE void treat(ptrdiff_t n, real *x, const real *other, treatment f, const vec *c) {
+  ptrdiff_t j = 0;
+  for (; j + VEC <= n; j += VEC) v_store(x + j, f(v_load(x + j), v_load(other + j), c));
+  const ptrdiff_t left = n - j;
+  if (left) {
+    const vec last = f(v_load_first(x + j, left), v_load_first(other + j, left), c);
+    v_store_first(x + j, last, left);
+  }
+}
+
+/* The gradient of l2 p^2 by p; c holds 2 l2, then l1. */
+DS_INLINE vec with_l2(vec gradient, vec parameter, const vec *c) {
+  return v_fma(c[0], parameter, gradient);
+}
+
+/* That of l2 p^2 + l1 |p|; where p is 0 that of |p| counts as 0. */
+DS_INLINE vec with_l1(vec gradient, vec parameter, const vec *c) {
+  const vec zero = v_zero(), step = v_copysign(c[1], parameter);
+  return v_add(with_l2(gradient, parameter, c), v_select(v_equal(parameter, zero), zero, step));
+}
+
 DS_INLINE void penalize(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
-                        const int has_l1, double l1, double l2) {
-  const vec slope = v_set((real)(2 * l2)), step = v_set((real)l1), zero = v_zero();
+                        treatment f, const vec *c) {
   for (ptrdiff_t i = 0; i < rows; i++) {
-    real *g = ds_row(gradient, i);
-    const real *p = ds_row(parameters, i);
-    for (ptrdiff_t j = 0; j < cols; j += VEC) {
-      const vec at = v_load_part(p + j, cols - j);
-      vec sum = v_fma(slope, at, v_load_part(g + j, cols - j));
-      if (has_l1) {
-        sum = v_add(sum, v_select(v_equal(at, zero), zero, v_copysign(step, at)));
-      }
-      v_store_part(g + j, sum, cols - j);
-    }
+    treat(cols, ds_row(gradient, i), ds_row(parameters, i), f, c);
   }
 }
 
 void DS_NAME(add_penalty)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
                           double l1, double l2) {
+  const vec c[] = {v_set((real)(2 * l2)), v_set((real)l1)};
   if (l1 != 0) {
-    penalize(rows, cols, gradient, parameters, 1, l1, l2);
+    penalize(rows, cols, gradient, parameters, with_l1, c);
   } else {
-    penalize(rows, cols, gradient, parameters, 0, l1, l2);
+    penalize(rows, cols, gradient, parameters, with_l2, c);
   }
 }
 
+DS_INLINE vec scaled(vec x, OPTIONAL vec other, const vec *c) { return v_mul(c[0], x); }
+
 void DS_NAME(scale)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double factor) {
-  const vec f = v_set((real)factor);
+  const vec c[] = {v_set((real)factor)};
   for (ptrdiff_t i = 0; i < rows; i++) {
-    real *x = ds_row(block, i);
-    for (ptrdiff_t j = 0; j < cols; j += VEC) {
-      v_store_part(x + j, v_mul(f, v_load_part(x + j, cols - j)), cols - j);
-    }
+    treat(cols, ds_row(block, i), ds_row(block, i), scaled, c);
   }
+}
+
+DS_INLINE vec clipped(vec x, OPTIONAL vec other, const vec *c) {
+  return v_max(v_neg(c[0]), v_min(c[0], x));
 }
 
 void DS_NAME(clip)(ptrdiff_t n, void *values, double limit) {
-  const vec high = v_set((real)limit), low = v_neg(high);
-  real *x = values;
-  for (ptrdiff_t j = 0; j < n; j += VEC) {
-    const vec clipped = v_max(low, v_min(high, v_load_part(x + j, n - j)));
-    v_store_part(x + j, clipped, n - j);
-  }
+  const vec c[] = {v_set((real)limit)};
+  treat(n, values, values, clipped, c);
+}
+
+/* c holds what the mean keeps, then what the value gives. */
+DS_INLINE vec running_mean(vec mean, vec value, const vec *c) {
+  return v_fma(c[0], mean, v_mul(c[1], value));
+}
+
+void DS_NAME(average)(ptrdiff_t n, const void *values, void *means, double momentum) {
+  const vec c[] = {v_set((real)momentum), v_set((real)(1 - momentum))};
+  treat(n, means, values, running_mean, c);
 }
 
 static double sum_of_lanes(double *lane) {
@@ -95,15 +119,5 @@ void DS_NAME(limit_columns)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, doubl
       real *x = (real *)ds_row(block, i) + j;
       v_store_part(x, v_mul(factor, v_load_part(x, cols - j)), cols - j);
     }
-  }
-}
-
-void DS_NAME(average)(ptrdiff_t n, const void *values, void *means, double momentum) {
-  const vec old = v_set((real)momentum), new = v_set((real)(1 - momentum));
-  const real *x = values;
-  real *mean = means;
-  for (ptrdiff_t j = 0; j < n; j += VEC) {
-    const vec fresh = v_mul(new, v_load_part(x + j, n - j));
-    v_store_part(mean + j, v_fma(old, v_load_part(mean + j, n - j), fresh), n - j);
   }
 }

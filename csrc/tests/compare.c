@@ -307,6 +307,45 @@ static void compare_product(void) {
   }
 }
 
+/* Two layers, each `width` wide, with room behind what a row leaves. */
+static void compare_row_gradients(void) {
+  enum { LAYERS = 2, ROOM = 16 };
+  hash h = EMPTY;
+  for (ptrdiff_t width = 1; width <= MOST; width++)
+    for (ptrdiff_t inputs = 1; inputs <= MOST; inputs += 9) {
+      const ptrdiff_t n = (inputs + 1 + width + 1) * width, room = width + ROOM;
+      const ptrdiff_t cols = (width + VEC - 1) / VEC * VEC;
+      ds_rows parameters = new_rows(1, n, n, 1), x = new_rows(1, inputs, inputs, 1);
+      ds_rows target = new_rows(1, width, width, 1), gradients = new_rows(1, n + ROOM, n + ROOM, 1);
+      ds_rows z = new_rows(LAYERS, room, room, 1), y = new_rows(LAYERS, room, room, 1);
+      ds_rows delta = new_rows(LAYERS, room, room, 1);
+      ds_row_layer layers[LAYERS];
+      for (int l = 0; l < LAYERS; l++)
+        layers[l] = (ds_row_layer){.inputs = l ? width : inputs,
+                                   .outputs = width,
+                                   .cols = cols,
+                                   .activation = TABLE.activations[DS_ACTIVATION_gelu],
+                                   .derivative = TABLE.derivatives[DS_ACTIVATION_gelu],
+                                   .z = ds_row(z, l),
+                                   .y = ds_row(y, l),
+                                   .delta = ds_row(delta, l)};
+      for (int reads_outputs = 0; reads_outputs < 2; reads_outputs++) {
+        const ds_row_pass pass = {layers, LAYERS, TABLE.losses[DS_LOSS_mse], NULL, reads_outputs};
+        add_double(
+            &h, TABLE.row_gradients(&pass, parameters.data, x.data, target, NULL, gradients.data));
+        add_rows(&h, gradients, 1, n);
+      }
+      free_rows(parameters, 1, n);
+      free_rows(x, 1, inputs);
+      free_rows(target, 1, width);
+      free_rows(gradients, 1, n + ROOM);
+      free_rows(z, LAYERS, room);
+      free_rows(y, LAYERS, room);
+      free_rows(delta, LAYERS, room);
+    }
+  print_hash("matrix", "row_gradients", h);
+}
+
 static void compare_first_not_finite(void) {
   hash h = EMPTY;
   for (ptrdiff_t cols = 1; cols <= MOST; cols++)
@@ -364,6 +403,7 @@ int main(void) {
   random_state = 1;
   compare_treatment();
   compare_product();
+  compare_row_gradients();
   compare_first_not_finite();
   compare_column_sums();
   compare_noise();

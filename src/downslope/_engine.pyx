@@ -43,9 +43,9 @@ from downslope._kernels cimport (
     DS_ACTIVATION_identity, DS_ACTIVATION_none, DS_MAX_COEFFICIENTS, DS_MAX_HYPER,
     DS_MAX_STATES,
     activation_is_rowwise, activation_reads_input, active_kernels, ds_activation_finish,
-    ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_rows, ds_task_fn, ds_update_finish,
-    gather_rows, loss_output, loss_takes_labels, optimizer_states, parallel, permutation,
-    plain_rows, ready_rows, rows_of, vector_of)
+    ds_derivative_finish, ds_gather, ds_kernels, ds_product, ds_row_layer, ds_row_pass, ds_rows,
+    ds_task_fn, ds_update_finish, gather_rows, loss_output, loss_takes_labels, optimizer_states,
+    parallel, permutation, plain_rows, ready_rows, rows_of, vector_of)
 from downslope.session cimport DS_SESSION, DS_SESSION_ROWS, ds_session
 
 cdef extern from "Python.h":

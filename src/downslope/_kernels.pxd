@@ -60,15 +60,6 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_column_sums_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows block, const void *start,
         void *sums) noexcept nogil
-    ctypedef void (*ds_row_product_fn)(
-        Py_ssize_t inputs, Py_ssize_t outputs, const void *x, const void *weights,
-        Py_ssize_t stride, const void *start, void *z) noexcept nogil
-    ctypedef void (*ds_row_delta_fn)(
-        Py_ssize_t inputs, Py_ssize_t outputs, const void *delta, const void *weights,
-        void *out) noexcept nogil
-    ctypedef void (*ds_row_gradient_fn)(
-        Py_ssize_t inputs, Py_ssize_t outputs, const void *x, const void *delta,
-        void *gradient) noexcept nogil
     ctypedef void (*ds_product_fn)(const ds_product *product) noexcept nogil
     ctypedef Py_ssize_t (*ds_product_scratch_fn)(
         Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth) noexcept nogil
@@ -118,15 +109,33 @@ cdef extern from "downslope.h" nogil:
         double l1, l2, remainder
         int *overflow
 
+    ctypedef struct ds_row_layer:
+        Py_ssize_t inputs, outputs, cols
+        ds_activation_fn activation
+        ds_derivative_fn derivative
+        double alpha
+        void *z
+        void *y
+        void *delta
+
+    ctypedef struct ds_row_pass:
+        ds_row_layer *layers
+        Py_ssize_t n_layers
+        ds_loss_fn loss
+        const double *loss_parameters
+        bint reads_outputs
+
+    ctypedef double (*ds_row_gradients_fn)(
+        const ds_row_pass *row_pass, const void *parameters, const void *x, ds_rows target,
+        const void *weight, void *gradients) noexcept nogil
+
     ctypedef struct ds_kernels:
         int isa, float_bits, vector, strip
         ds_product_fn product
         ds_finish_fn finish_activation, finish_derivative, finish_update
         ds_product_scratch_fn product_scratch
         ds_column_sums_fn column_sums
-        ds_row_product_fn row_product
-        ds_row_delta_fn row_delta
-        ds_row_gradient_fn row_gradient
+        ds_row_gradients_fn row_gradients
         ds_dropout_mask_fn dropout_mask
         ds_multiply_fn multiply
         ds_add_normal_fn add_normal

@@ -3,7 +3,7 @@
 # The gradients of a network of so many parameters stay in the caches until the update takes them,
 # without the calls and the edges of an update for each part of each ...
 cdef Py_ssize_t SMALL_PARAMETERS = 8192
-# ... and a batch of one row takes a short way to them.
+# ... and a step from one row takes a short way.
 cdef Py_ssize_t SINGLE_PARAMETERS = 2048
 # A step longer than this keeps its gradients until the end, so that it can be given up midway.
 cdef double FUSED_FLOPS = 4e9
@@ -18,49 +18,12 @@ cdef double _row_gradients(
     """The loss of one row, and all gradients, in ws.gradients laid out as the parameters are,
     unless the loss is not finite.  The same bits as a batch of one gives on the long way, without
     its blocks, strips, transposed copies and gathered rows."""
-    cdef const ds_kernels *kernels = plan.kernels
-    cdef Py_ssize_t l, last = plan.n_layers - 1
-    cdef Layer *layer
     cdef Batch batch = _batch(plan, data, NULL, row, 1, ws, 1)
-    cdef ds_rows x = batch.x, z, delta, before
-    cdef bint activate
-    cdef double row_loss
-    for l in range(plan.n_layers):
-        layer = &plan.layers[l]
-        activate = layer.activation != DS_ACTIVATION_identity and (
-            l < last or loss.reads_outputs)
-        z = ws.z[l] if activate and layer.reads_input else ws.y[l]
-        kernels.row_product(layer.inputs, layer.outputs, x.data,
-                            _at(parameters, layer.weights, plan), layer.outputs,
-                            _at(parameters, layer.bias, plan), z.data)
-        if activate:
-            kernels.activations[layer.activation](1, layer.outputs, z, ws.y[l], layer.alpha)
-        x = ws.y[l]
-
-    delta = ws.delta(last)
-    kernels.losses[loss.code](1, plan.outputs, x, batch.target, batch.weight, 1, loss.parameters,
-                              &row_loss, delta)
-    if not isfinite(row_loss):
-        return row_loss
-    if activate:
-        kernels.derivatives[layer.activation](1, layer.outputs, ws.z[last], x, delta, layer.alpha)
-
-    for l in range(last, -1, -1):
-        layer = &plan.layers[l]
-        delta = ws.delta(l)
-        x = ws.y[l - 1] if l > 0 else batch.x
-        kernels.row_gradient(layer.inputs, layer.outputs, x.data, delta.data,
-                             _at(ws.gradients, layer.weights, plan))
-        if l == 0:
-            break
-        before = ws.delta(l - 1)
-        kernels.row_delta(layer.inputs, layer.outputs, delta.data,
-                          _at(parameters, layer.weights, plan), before.data)
-        layer = &plan.layers[l - 1]
-        if layer.activation != DS_ACTIVATION_identity:
-            kernels.derivatives[layer.activation](
-                1, layer.outputs, ws.z[l - 1], ws.y[l - 1], before, layer.alpha)
-    return row_loss
+    ws.row_pass.loss = plan.kernels.losses[loss.code]
+    ws.row_pass.loss_parameters = loss.parameters
+    ws.row_pass.reads_outputs = loss.reads_outputs
+    return plan.kernels.row_gradients(&ws.row_pass, parameters, batch.x.data, batch.target,
+                                      batch.weight, ws.gradients)
 
 
 # ---- Descent ----
@@ -296,15 +259,14 @@ cdef class Descent:
         cdef bint fused = self.is_fused(rows), small = fused and self.plan.small
         cdef Step step
         cdef int status
+        if rows == 1 and self.takes_single_rows():
+            return self.single_row(data, loss, order[first] if order != NULL else first, watch,
+                                   total)
         self.begin(&step, fused and not small, rows)
         if small:
             step.gradients = self.ws.gradients
-        if small and rows == 1 and self.plan.single:
-            status = self.single_row(data, loss, order[first] if order != NULL else first, watch,
-                                     total)
-        else:
-            status = self.accumulate(
-                data, loss, order, first, rows, rows, &step, threads, watch, total)
+        status = self.accumulate(
+            data, loss, order, first, rows, rows, &step, threads, watch, total)
         return self.finish(&step) if status == OK else status
 
     cdef int accumulate(
@@ -344,10 +306,17 @@ cdef class Descent:
             _add_penalties(self.plan, step)
         return OK
 
+    cdef bint takes_single_rows(self) noexcept nogil:
+        """Whether a step from one row is no more than its gradients and one update."""
+        return (self.plan.single and self._average == NULL and self.weight_decay == 0
+                and isinf(self.clip_value) and isinf(self.clip_norm))
+
     cdef int single_row(
         self, Dataset data, Loss loss, Py_ssize_t row, Watch *watch, double *total
     ) noexcept nogil:
-        """The gradients of one row of a small network."""
+        """A step from one row of a small network."""
+        cdef const ds_kernels *kernels = self.plan.kernels
+        cdef ds_rows gradients
         cdef double row_loss
         if _poll(watch, self.plan.flops_per_row) != OK:
             return INTERRUPTED
@@ -355,7 +324,12 @@ cdef class Descent:
         if not isfinite(row_loss):
             return LOSS_NOT_FINITE
         total[0] += row_loss
-        return OK
+        self.steps += 1
+        kernels.prepares[self.optimizer](self._hyper, self.steps, self._coefficients)
+        gradients.data, gradients.stride = self.ws.gradients, self.plan.parameters
+        return OVERFLOW if kernels.updates[self.optimizer](
+            1, self.plan.parameters, gradients, self._parameters,
+            <void **>self._states, self.plan.parameters, self._coefficients) else OK
 
     cdef int steps_on(
         self, Dataset data, Loss loss, const int64_t *order, Py_ssize_t n, Py_ssize_t batch_rows,

@@ -59,7 +59,7 @@ cdef class Plan:
     cdef readonly Py_ssize_t first_trained  # no layer before it changes
     cdef readonly bint uniform              # all layers are trained, at one learning rate
     cdef readonly bint small                # gradients wait in the workspace for the update
-    cdef readonly bint single               # a batch of one row may go by `_row_gradients`
+    cdef readonly bint single               # a step from one row may go by `_row_gradients`
     cdef readonly int input_dropped
     cdef readonly double input_noise
 
@@ -100,8 +100,8 @@ cdef class Plan:
         for i in range(self.n_layers):
             layer = &self.layers[i]
             self.uniform &= layer.trainable and layer.learning_rate == 1
-            self.single &= (layer.trainable and layer.bias_count == layer.outputs
-                            and layer.dropped == 0)
+            self.single &= (layer.bias_count == layer.outputs and layer.dropped == 0)
+        self.single &= self.uniform and not self.limited
         self.block_rows = max(32, min(BLOCK_ROWS, <Py_ssize_t>(BLOCK_FLOPS / (2.0 * largest))))
 
     cdef Py_ssize_t scratch(self, const Layer *layer, Py_ssize_t rows, bint training) noexcept:
@@ -148,6 +148,7 @@ cdef class Workspace:
     cdef Pace *paces                # (shares + 1,) of these threads, and an end
     cdef char *row                  # (widest,): a shared bias spread out, or a bias gradient
     cdef char *gradients            # (parameters,) of a small network
+    cdef ds_row_pass row_pass       # of a network whose steps may be from a single row
     cdef double *row_loss           # (rows,)
     cdef ds_rows batch_x, batch_y
     cdef int64_t *batch_labels
@@ -193,7 +194,29 @@ cdef class Workspace:
             self.batch_y = self.block(plan.outputs)
             self.batch_labels = <int64_t *>self.take(rows, sizeof(int64_t))
             self.batch_weight = self.take(rows, plan.itemsize)
+        if training and plan.single:
+            self.set_row_pass()
         self.share(1)
+
+    cdef int set_row_pass(self) except -1:
+        """What the pass of a single row needs of each layer."""
+        cdef Py_ssize_t l
+        cdef Layer *layer
+        cdef ds_row_layer *one
+        cdef Py_ssize_t vector = self.plan.kernels.vector
+        self.row_pass.n_layers = self.plan.n_layers
+        self.row_pass.layers = <ds_row_layer *>self.take(self.plan.n_layers, sizeof(ds_row_layer))
+        for l in range(self.plan.n_layers):
+            layer, one = &self.plan.layers[l], &self.row_pass.layers[l]
+            one.inputs, one.outputs, one.alpha = layer.inputs, layer.outputs, layer.alpha
+            one.cols = layer.outputs if layer.rowwise else (
+                (layer.outputs + vector - 1) // vector * vector)
+            one.y, one.delta = self.y[l].data, self.delta(l).data
+            one.z = self.z[l].data if layer.reads_input else one.y
+            if layer.activation != DS_ACTIVATION_identity:
+                one.activation = self.plan.kernels.activations[layer.activation]
+                one.derivative = self.plan.kernels.derivatives[layer.activation]
+        return 0
 
     cdef int share(self, int threads) except -1:
         """Have scratch for so many threads."""
