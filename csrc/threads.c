@@ -21,6 +21,7 @@
  * parts itself.  A forked child owns nothing and has no workers; its handler says so, and a worker
  * is set up from nothing when it is made, so fork never waits and nothing the parent's threads
  * were doing matters.  (Except that a task itself may not fork.) */
+#define _GNU_SOURCE /* for what <sched.h> tells of cores */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -46,6 +47,7 @@ typedef struct worker {
   void *context;
   pthread_mutex_t mutex; /* for parking only: from ASLEEP or AWAITED until `changed` */
   pthread_cond_t changed;
+  int wakers_core; /* -1: not known */
 } worker;
 
 static worker workers[DS_MAX_THREADS]; /* workers[0] stands for the caller and is not used */
@@ -53,6 +55,30 @@ static _Atomic int worker_count;
 static _Atomic int in_use;
 static _Atomic int default_threads;
 static int most_workers; /* 0 unless the fork handler is in place */
+
+/* ---- Cores ---- */
+
+/* A scheduler may wake a worker on the very core of its caller.  Linux does in virtual machines, where
+ * a core at rest may count as one that the host has taken away (vcpu_is_preempted).  The caller does
+ * not wait for a worker that has not begun, so this one would find nothing to do, and park, again and
+ * again, beside an idle core.  So it leaves for another of those it may use. */
+#ifdef __linux__
+static int this_core(void) { return sched_getcpu(); }
+
+static void leave_core(int core) {
+  cpu_set_t allowed, others;
+  if (core < 0 || core != this_core()) return;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  others = allowed;
+  CPU_CLR(core, &others);
+  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) {
+    sched_setaffinity(0, sizeof allowed, &allowed);
+  }
+}
+#else
+static int this_core(void) { return -1; }
+static void leave_core(int core) { (void)core; }
+#endif
 
 /* ---- Waiting ---- */
 
@@ -79,12 +105,13 @@ static inline int change_state(worker *w, int from, int to) {
                                                  memory_order_acquire);
 }
 
-/* Return once w's state is no longer `state`; `parked` tells the other side to wake us. */
-static void wait_while(worker *w, int state, int parked) {
+/* Return once w's state is no longer `state`; `parked` tells the other side to wake us.  Returns
+ * whether it did. */
+static int wait_while(worker *w, int state, int parked) {
   int64_t start = nanoseconds(), elapsed;
   do {
     for (int poll = 0; poll < POLLS; ++poll) {
-      if (state_of(w) != state) return;
+      if (state_of(w) != state) return 0;
       relax();
     }
     elapsed = nanoseconds() - start;
@@ -92,19 +119,23 @@ static void wait_while(worker *w, int state, int parked) {
   } while (elapsed < PARK_AFTER);
 
   pthread_mutex_lock(&w->mutex);
-  if (change_state(w, state, parked)) {
-    while (state_of(w) == parked) pthread_cond_wait(&w->changed, &w->mutex);
-  }
+  int slept = change_state(w, state, parked);
+  while (slept && state_of(w) == parked) pthread_cond_wait(&w->changed, &w->mutex);
   pthread_mutex_unlock(&w->mutex);
+  return slept;
 }
 
-static void set_state(worker *w, int state) {
+/* Returns whether that woke the other side. */
+static int set_state(worker *w, int state) {
   int before = atomic_exchange_explicit(&w->state, state, memory_order_acq_rel);
-  if (before == ASLEEP || before == AWAITED) {
+  int parked = before == ASLEEP || before == AWAITED;
+  if (parked) {
     pthread_mutex_lock(&w->mutex);
+    w->wakers_core = this_core();
     pthread_cond_signal(&w->changed);
     pthread_mutex_unlock(&w->mutex);
   }
+  return parked;
 }
 
 /* ---- Workers ---- */
@@ -112,7 +143,7 @@ static void set_state(worker *w, int state) {
 static void *work(void *argument) {
   worker *self = argument;
   for (;;) {
-    wait_while(self, FREE, ASLEEP);
+    if (wait_while(self, FREE, ASLEEP)) leave_core(self->wakers_core);
     if (change_state(self, POSTED, TAKEN)) {
       self->task(self->context, (int)(self - workers), self->parts);
       set_state(self, FREE);
@@ -156,11 +187,12 @@ static int get_workers(int wanted) {
   return count < wanted ? count : wanted;
 }
 
-static void post(worker *w, ds_task_fn task, void *context, int parts) {
+/* Returns whether the worker had to be woken. */
+static int post(worker *w, ds_task_fn task, void *context, int parts) {
   w->task = task;
   w->context = context;
   w->parts = parts;
-  set_state(w, POSTED);
+  return set_state(w, POSTED);
 }
 
 /* ---- The pool ---- */
@@ -190,8 +222,9 @@ void ds_parallel(ds_task_fn task, void *context, int parts) {
     run_parts(task, context, 0, parts);
     return;
   }
-  int helpers = get_workers(parts - 1);
-  for (int p = 1; p <= helpers; ++p) post(&workers[p], task, context, parts);
+  int helpers = get_workers(parts - 1), woken = 0;
+  for (int p = 1; p <= helpers; ++p) woken += post(&workers[p], task, context, parts);
+  if (woken) sched_yield(); /* one of them may be on this core, and leaves it */
   task(context, 0, parts);
   run_parts(task, context, helpers + 1, parts);
   /* Backwards: the last to be woken are the least likely to have begun. */
