@@ -1,7 +1,7 @@
 /* random.c: random numbers as functions of (seed, stream, i), without a state to carry or to save.
  *
- * The generator is that of philox.h.  Each block of four words makes two draws of 64 bits: draw i is
- * words 2 (i mod 2), the low half, and 2 (i mod 2) + 1, the high half, of block i div 2.
+ * The generator is that of philox.h, in the instruction set of the kernel table (`random_draws`): draw i
+ * of a stream is 64 bits.
  *
  * Numeric contract: every result is the same to the bit on every machine.  Floating point is plain
  * IEEE + - * / and square root, compiled without contraction, and the logarithm is our own. */
@@ -9,30 +9,18 @@
 #include <string.h>
 
 #include "downslope.h"
-#include "philox.h"
 
 /* ---- Draws ---- */
 
-enum { DRAWS = 2 * PHILOX_BLOCKS };
-
 typedef struct draws {
+  ds_draws_fn make;
   uint64_t seed, stream, next; /* next: index of the next draw */
-  uint64_t bits[DRAWS];        /* the last draws made; bits[i % DRAWS] is draw i */
+  uint64_t bits[DS_DRAWS];     /* the last draws made; bits[i % DS_DRAWS] is draw i */
 } draws;
 
-/* bits (DRAWS,) = the draws of PHILOX_BLOCKS blocks from number `first` onwards. */
-static void make_draws(uint64_t seed, uint64_t stream, uint64_t first, uint64_t *bits) {
-  uint32_t words[4][PHILOX_BLOCKS];
-  philox(seed, stream, first, words);
-  for (int b = 0; b < PHILOX_BLOCKS; ++b) {
-    bits[2 * b] = (uint64_t)words[1][b] << 32 | words[0][b];
-    bits[2 * b + 1] = (uint64_t)words[3][b] << 32 | words[2][b];
-  }
-}
-
 static inline uint64_t next_draw(draws *d) {
-  if (d->next % DRAWS == 0) make_draws(d->seed, d->stream, d->next / 2, d->bits);
-  return d->bits[d->next++ % DRAWS];
+  if (d->next % DS_DRAWS == 0) d->make(d->seed, d->stream, d->next, d->bits);
+  return d->bits[d->next++ % DS_DRAWS];
 }
 
 /* ---- From 64 random bits to a distribution ---- */
@@ -111,28 +99,30 @@ static double normal_quantile(double p) {
 
 /* ---- The public functions ---- */
 
-void ds_random_uniform(uint64_t seed, uint64_t stream, ptrdiff_t n, double *out) {
-  draws d = {.seed = seed, .stream = stream};
+void ds_random_uniform(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n, double *out) {
+  draws d = {.make = make, .seed = seed, .stream = stream};
   for (ptrdiff_t i = 0; i < n; ++i) out[i] = (double)(next_draw(&d) >> 11) * 0x1p-53;
 }
 
 /* The quantile of (k + 1/2) 2^-52, k the draw's high 52 bits: exact, symmetric, never 0 or 1. */
-void ds_random_normal(uint64_t seed, uint64_t stream, ptrdiff_t n, double *out) {
-  draws d = {.seed = seed, .stream = stream};
+void ds_random_normal(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n, double *out) {
+  draws d = {.make = make, .seed = seed, .stream = stream};
   for (ptrdiff_t i = 0; i < n; ++i) {
     out[i] = normal_quantile(((double)(next_draw(&d) >> 12) + 0.5) * 0x1p-52);
   }
 }
 
-void ds_random_integers(uint64_t seed, uint64_t stream, int64_t bound, ptrdiff_t n, int64_t *out) {
-  draws d = {.seed = seed, .stream = stream};
+void ds_random_integers(ds_draws_fn make, uint64_t seed, uint64_t stream, int64_t bound,
+                        ptrdiff_t n, int64_t *out) {
+  draws d = {.make = make, .seed = seed, .stream = stream};
   for (ptrdiff_t i = 0; i < n; ++i) out[i] = below(next_draw(&d), bound);
 }
 
 /* Fisher and Yates, inside out: draw i puts i into one of the places 0 .. i, and what stood there
  * goes to place i. */
-void ds_random_permutation(uint64_t seed, uint64_t stream, ptrdiff_t n, int64_t *out) {
-  draws d = {.seed = seed, .stream = stream};
+void ds_random_permutation(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n,
+                           int64_t *out) {
+  draws d = {.make = make, .seed = seed, .stream = stream};
   for (ptrdiff_t i = 0; i < n; ++i) {
     int64_t place = below(next_draw(&d), i + 1);
     out[i] = out[place];

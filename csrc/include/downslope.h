@@ -204,6 +204,11 @@ typedef struct ds_update_finish {
   int *overflow;    /* set to 1 when `update` returns 1 */
 } ds_update_finish;
 
+/* Draws first .. first + DS_DRAWS - 1 of a stream of random numbers (noise.c), `first` a multiple of
+ * DS_DRAWS. */
+enum { DS_DRAWS = 64 };
+typedef void (*ds_draws_fn)(uint64_t seed, uint64_t stream, uint64_t first, uint64_t *bits);
+
 /* A dense layer that one row goes through, and where it leaves its (outputs,), each with room for a
  * vector behind. */
 typedef struct ds_row_layer {
@@ -242,6 +247,7 @@ typedef struct ds_kernels {
    * values.  Returns the row's loss; if that is not finite, there are no gradients. */
   double (*row_gradients)(const ds_row_pass *pass, const void *parameters, const void *x,
                           ds_rows target, const void *weight, void *gradients);
+  ds_draws_fn random_draws;
   /* Noise of a training step (noise.c): elements first .. first + n of a dropout mask, 0 with
    * probability dropped / DS_DROPOUT_ONE, else the inverse of what is left, DS_DROPOUT_ONE /
    * (DS_DROPOUT_ONE - dropped); */
@@ -324,16 +330,20 @@ int ds_pool_size(void);
 DS_EXPORT int downslope_get_num_threads(void);
 DS_EXPORT void downslope_set_num_threads(int threads);
 
-/* ---- Random numbers (random.c): element i of a stream is a function of (seed, stream, i) ---- */
+/* ---- Random numbers (random.c): element i of a stream is a function of (seed, stream, i) ----
+ *
+ * `make` is the `random_draws` of any table. */
 
 /* Uniform in [0, 1), 53 bits each. */
-void ds_random_uniform(uint64_t seed, uint64_t stream, ptrdiff_t n, double *out);
+void ds_random_uniform(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n, double *out);
 /* Standard normal. */
-void ds_random_normal(uint64_t seed, uint64_t stream, ptrdiff_t n, double *out);
+void ds_random_normal(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n, double *out);
 /* Integers drawn uniformly from 0 .. bound - 1, with replacement. */
-void ds_random_integers(uint64_t seed, uint64_t stream, int64_t bound, ptrdiff_t n, int64_t *out);
+void ds_random_integers(ds_draws_fn make, uint64_t seed, uint64_t stream, int64_t bound,
+                        ptrdiff_t n, int64_t *out);
 /* A random order of 0 .. n - 1. */
-void ds_random_permutation(uint64_t seed, uint64_t stream, ptrdiff_t n, int64_t *out);
+void ds_random_permutation(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n,
+                           int64_t *out);
 
 /* ---- Orthonormal columns (orthogonal.c) ---- */
 

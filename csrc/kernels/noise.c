@@ -1,4 +1,4 @@
-/* noise.c: what a training step draws: dropout masks, and normal noise for its inputs.
+/* noise.c: random bits, and what a training step draws: dropout masks, normal noise for its inputs.
  *
  * Element e of a stream is a function of (seed, stream, e), so that rows can be made by any thread,
  * in blocks of any size.  The words of philox.h are taken as they lie, chunk by chunk: PHILOX_BLOCKS
@@ -15,6 +15,18 @@
 enum { MASK_CHUNK = 8 * PHILOX_BLOCKS, NORMAL_CHUNK = 4 * PHILOX_BLOCKS };
 
 static inline ptrdiff_t at_most(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* ---- Draws for random.c: two of each block, words 0 and 1, then 2 and 3, the low half first ---- */
+
+void DS_NAME(random_draws)(uint64_t seed, uint64_t stream, uint64_t first, uint64_t *bits) {
+  uint32_t words[4][PHILOX_BLOCKS];
+  _Static_assert(DS_DRAWS == 2 * PHILOX_BLOCKS, "random.c takes what is made together");
+  philox(seed, stream, first / 2, words);
+  for (int b = 0; b < PHILOX_BLOCKS; b++) {
+    bits[2 * b] = (uint64_t)words[1][b] << 32 | words[0][b];
+    bits[2 * b + 1] = (uint64_t)words[3][b] << 32 | words[2][b];
+  }
+}
 
 /* ---- Dropout ---- */
 

@@ -31,6 +31,7 @@ void DS_NAME(limit_columns)(ptrdiff_t, ptrdiff_t, ds_rows, double);
 void DS_NAME(average)(ptrdiff_t, const void *, void *, double);
 double DS_NAME(row_gradients)(const ds_row_pass *, const void *, const void *, ds_rows,
                               const void *, void *);
+void DS_NAME(random_draws)(uint64_t, uint64_t, uint64_t, uint64_t *);
 void DS_NAME(dropout_mask)(uint64_t, uint64_t, uint64_t, ptrdiff_t, int, void *);
 void DS_NAME(multiply)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, ds_rows);
 void DS_NAME(add_normal)(uint64_t, uint64_t, uint64_t, ptrdiff_t, ptrdiff_t, ds_rows, double,
@@ -60,6 +61,7 @@ const ds_kernels DS_NAME(kernels) = {
     .product_scratch = DS_NAME(product_scratch),
     .column_sums = DS_NAME(column_sums),
     .row_gradients = DS_NAME(row_gradients),
+    .random_draws = DS_NAME(random_draws),
     .dropout_mask = DS_NAME(dropout_mask),
     .multiply = DS_NAME(multiply),
     .add_normal = DS_NAME(add_normal),

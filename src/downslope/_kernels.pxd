@@ -66,6 +66,8 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_elementary_fn)(
         Py_ssize_t n, const void *x, void *y) noexcept nogil
 
+    ctypedef void (*ds_draws_fn)(
+        uint64_t seed, uint64_t stream, uint64_t first, uint64_t *bits) noexcept nogil
     ctypedef void (*ds_dropout_mask_fn)(
         uint64_t seed, uint64_t stream, uint64_t first, Py_ssize_t n, int dropped,
         void *mask) noexcept nogil
@@ -136,6 +138,7 @@ cdef extern from "downslope.h" nogil:
         ds_product_scratch_fn product_scratch
         ds_column_sums_fn column_sums
         ds_row_gradients_fn row_gradients
+        ds_draws_fn random_draws
         ds_dropout_mask_fn dropout_mask
         ds_multiply_fn multiply
         ds_add_normal_fn add_normal

@@ -55,11 +55,14 @@ cdef extern from "downslope.h" nogil:
     int ds_pool_size()
     int downslope_get_num_threads()
     void downslope_set_num_threads(int threads)
-    void ds_random_uniform(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
-    void ds_random_normal(uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
+    void ds_random_uniform(
+        ds_draws_fn make, uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
+    void ds_random_normal(
+        ds_draws_fn make, uint64_t seed, uint64_t stream, Py_ssize_t n, double *out)
     void ds_random_integers(
-        uint64_t seed, uint64_t stream, int64_t bound, Py_ssize_t n, int64_t *out)
-    void ds_random_permutation(uint64_t seed, uint64_t stream, Py_ssize_t n, int64_t *out)
+        ds_draws_fn make, uint64_t seed, uint64_t stream, int64_t bound, Py_ssize_t n, int64_t *out)
+    void ds_random_permutation(
+        ds_draws_fn make, uint64_t seed, uint64_t stream, Py_ssize_t n, int64_t *out)
     void ds_orthogonalize_column(
         Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t column, double *a, double *work)
 
@@ -137,6 +140,10 @@ cdef const ds_kernels *active_kernels(int float_bits) noexcept nogil:
     return ds_get_kernels(_isa, float_bits)
 
 
+cdef inline ds_draws_fn _draws() noexcept nogil:
+    return active_kernels(32).random_draws
+
+
 cdef void gather_rows(
     const ds_gather *gather, Py_ssize_t rows, void *target, Py_ssize_t target_stride
 ) noexcept nogil:
@@ -144,7 +151,7 @@ cdef void gather_rows(
 
 
 cdef void permutation(uint64_t seed, uint64_t stream, Py_ssize_t n, int64_t *out) noexcept nogil:
-    ds_random_permutation(seed, stream, n, out)
+    ds_random_permutation(_draws(), seed, stream, n, out)
 
 
 cdef void parallel(ds_task_fn task, void *context, int parts) noexcept nogil:
@@ -173,7 +180,7 @@ def random_uniform(uint64_t seed, uint64_t stream, Py_ssize_t n):
     cdef double[::1] out = np.empty(n)
     if n > 0:
         with nogil:
-            ds_random_uniform(seed, stream, n, &out[0])
+            ds_random_uniform(_draws(), seed, stream, n, &out[0])
     return out.base
 
 
@@ -182,7 +189,7 @@ def random_normal(uint64_t seed, uint64_t stream, Py_ssize_t n):
     cdef double[::1] out = np.empty(n)
     if n > 0:
         with nogil:
-            ds_random_normal(seed, stream, n, &out[0])
+            ds_random_normal(_draws(), seed, stream, n, &out[0])
     return out.base
 
 
@@ -190,14 +197,14 @@ def random_integers(uint64_t seed, uint64_t stream, int64_t bound, int64_t[::1] 
     """Fill `out` with integers drawn uniformly from 0 .. bound - 1, with replacement."""
     if out.shape[0] > 0:
         with nogil:
-            ds_random_integers(seed, stream, bound, out.shape[0], &out[0])
+            ds_random_integers(_draws(), seed, stream, bound, out.shape[0], &out[0])
 
 
 def random_permutation(uint64_t seed, uint64_t stream, int64_t[::1] out):
     """Fill `out` with a random order of 0 .. len(out) - 1."""
     if out.shape[0] > 0:
         with nogil:
-            ds_random_permutation(seed, stream, out.shape[0], &out[0])
+            ds_random_permutation(_draws(), seed, stream, out.shape[0], &out[0])
 
 
 def orthogonalize(double[:, ::1] a):
