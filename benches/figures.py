@@ -208,28 +208,26 @@ def phases(records: Records) -> Figure:
     return figure
 
 
-def threads(one: Records, two: Records) -> Figure:
-    """Bars: how much shorter a step is on two threads, downslope beside the peers."""
-    seconds = defaultdict(dict)
-    for count, records in ((1, one), (2, two)):
-        for record in records:
-            for side, key in ((record["peer"], "theirs"), ("downslope", "ours")):
-                seconds[side, record["case"]][count] = median(record[key])
-    gains = defaultdict(dict)
-    for (side, case), times in seconds.items():
-        if len(times) == 2:
-            gains[side][case] = times[1] / times[2]
-    figure, [[ax]] = _figure(3.4)
-    sides = in_order(gains)
-    cases = [name for name in CASE if name in gains["downslope"]]
-    width = 0.8 / len(sides)
-    for i, side in enumerate(sides):
-        x = [cases.index(name) + (i - len(sides) / 2 + 0.5) * width for name in gains[side]]
-        ax.bar(x, list(gains[side].values()), width, color=STYLE[side][0], label=side)
+def threads(records: Records) -> Figure:
+    """Bars: how many times as long an epoch takes on one thread."""
+    figure, [[ax]] = _figure(3.0)
+    for x, record in enumerate(records):
+        pairs = pairs_of(record)
+        middle, low, high = median_interval(pairs.ratios)
+        ax.bar(x, middle - 1, bottom=1, width=0.62, color=BAR_COLORS[standing(pairs)])
+        ax.plot([x, x], [low, high], color=INK, linewidth=1)
+        ax.annotate(
+            number_text(middle),
+            (x, max(middle, high, 1)),
+            (0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+        )
     ax.axhline(1, color=INK, linewidth=1)
-    ax.set(xticks=range(len(cases)), xticklabels=cases, ylabel="time on 1 thread / on 2")
+    names = [record["case"] for record in records]
+    ax.set(xticks=range(len(names)), xticklabels=names, ylabel="time on 1 thread / on 2")
     ax.grid(axis="x", visible=False)
-    figure.legend(loc="outside upper center", ncols=len(sides))
     return figure
 
 

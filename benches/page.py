@@ -268,15 +268,22 @@ def _sections(results: Results) -> Iterator[Section]:
             [ratios(found, results.failed("epoch, float64"))],
         )
     if found := results.of("epoch", threads=2):
-        one = [r for r in epochs if r["peer"] in {record["peer"] for record in found}]
         yield Section(
             "Training on two threads",
             "As above; both sides on two threads and two cores. To save time three of the peers "
             "are asked.",
             [ratios(found, results.failed("epoch", 2))],
-            partial(figures.threads, one, found),
+        )
+    if found := results.of("threads", threads=2):
+        yield Section(
+            "What a second thread gives",
+            "downslope beside itself: epochs on two threads and on one by turns, with the same "
+            "results to the bit. A and B, C and R take one thread of the two: they are too small "
+            "to share.",
+            [_table(found)],
+            partial(figures.threads, found),
             "How many times as long a step takes on one thread as on two; below 1 the second "
-            "thread does harm.",
+            "thread would do harm; grey: too close to tell.",
         )
     if found := results.of("embedding"):
         yield Section(

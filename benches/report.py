@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 TITLE = "downslope beside its peers"
 # What is run on how many threads, the most important first: what is late is not begun.
 SELECTED = {
-    2: ["test_peers.py::test_epoch"],
+    2: ["test_peers.py::test_epoch", "test_peers.py::test_threads"],
     1: [
         f"test_{name}.py"
         for name in (

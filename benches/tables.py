@@ -131,6 +131,16 @@ _TABLES = {
         lambda record: (record["peer"], record["group"], record["what"], record["reason"]),
     ),
     "epoch": ("Training, per step of an epoch in one call", _PAIR_COLUMNS, _pair_row),
+    "threads": (
+        "All threads beside one, per step of an epoch",
+        ("network", "all threads", "one", "ratio"),
+        lambda r: (
+            r["case"],
+            time_text(median(r["ours"])),
+            time_text(median(r["theirs"])),
+            ratio_text(pairs_of(r)),
+        ),
+    ),
     "step": ("Training, per step called from Python", _PAIR_COLUMNS, _pair_row),
     "inference": (
         "Inference, from NumPy to NumPy",

@@ -76,6 +76,17 @@ def time_epochs(
         )
 
 
+@pytest.mark.benchmark(group="threads")
+@pytest.mark.skipif(THREADS == 1, reason="measured with more than one thread")
+@each_case
+def test_threads(compare: Compare, record: Callable[..., None], case: Case) -> None:
+    """An epoch on all threads beside one on a single thread, the same to the bit."""
+    every, one = (OURS(case, *case.data(), threads) for threads in (THREADS, 1))
+    pairs = compare(Turn(every.epoch, case.steps), Turn(one.epoch, case.steps))
+    if pairs is not None:
+        record("threads", case=case.name, dtype=case.dtype, ours=pairs.ours, theirs=pairs.theirs)
+
+
 @pytest.mark.benchmark(group="step")
 @with_one_thread
 @each_case
