@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,39 @@ net.predict(np.zeros((512, 256)), threads=2)
 print(_kernels.pool_size())
 """
     assert fresh_python.output_of("-c", program).split() == ["0", "1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell of cores")
+def test_a_worker_that_left_its_callers_core_may_use_all_of_them():
+    program = """
+import os, time
+import numpy as np, downslope as ds
+
+def predict():
+    net.predict(x, threads=2)
+    time.sleep(0.001)  # after which the worker is parked
+
+def threads():
+    return {int(name) for name in os.listdir("/proc/self/task")}
+
+net, x = ds.Network([256, 256, 1], seed=0), np.zeros((512, 256))
+before = threads()
+predict()
+[worker] = threads() - before
+cores = os.sched_getaffinity(0)
+here = min(cores)
+os.sched_setaffinity(0, {here})
+for _ in range(20):
+    os.sched_setaffinity(worker, {here})
+    predict()
+    os.sched_setaffinity(worker, cores)
+    predict()
+    ends = time.monotonic() + 10
+    while os.sched_getaffinity(worker) != cores and time.monotonic() < ends:
+        time.sleep(0.001)
+    assert os.sched_getaffinity(worker) == cores
+"""
+    fresh_python.output_of("-c", program)
 
 
 # ---- The same results ----
