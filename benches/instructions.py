@@ -4,10 +4,11 @@ A count does not depend on what else the machine does: it shows a regression of 
 times can not.  It says nothing of caches and little of speed, so it is a bound and not an aim.  A
 count above the stored one by more than the slack is an error; `--update` stores the present ones.
 
-Each process starts, prepares everything and trains a mini-batch of each network, of one of them
-many: the difference is that of the steps alone.  The AVX2 kernels are counted, as Valgrind knows no
-wider ones.  Another compiler makes other instructions: counts are judged only where the compiler is
-the one that the bounds were stored with.
+One process trains each network three times: once to prepare everything, then one mini-batch, then
+many; the difference of the last two is that of the steps alone.  Before and after each, the process
+calls a function that nothing else calls, at which Callgrind writes down what it has counted since.
+The AVX2 kernels are counted, as Valgrind knows no wider ones.  Another compiler makes other
+instructions: counts are judged only where the compiler is the one that the bounds were stored with.
 """
 
 from __future__ import annotations
@@ -20,23 +21,28 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from downslope.cases import CASES
 
 HERE = Path(__file__).parent
 BOUNDS = HERE / "instructions.json"
 SLACK = 0.02
-# How many mini-batches are counted: enough to outweigh what differs from process to process.
+# How many mini-batches are counted beyond the first.
 STEPS = {"A": 20_000, "B": 2000, "C": 500, "R": 250, "D": 5, "E": 8}
+# A function of the C library that neither Python nor NumPy calls but by `os.getloadavg`.
+MARK = "getloadavg"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.instructions", description=__doc__)
     parser.add_argument("--update", action="store_true", help="store what is counted now")
-    parser.add_argument("--train", metavar="LETTER", help=argparse.SUPPRESS)
+    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.train is not None:
-        train(arguments.train)
+    if arguments.train:
+        train()
     elif arguments.update:
         bounds = json.dumps({"compiler": compiler(), "counts": count()}, indent=2)
         BOUNDS.write_text(f"{bounds}\n", encoding="ascii")
@@ -54,34 +60,44 @@ def compiler() -> str:
     return words.partition("\n")[0]
 
 
-def train(longest: str) -> None:
-    """One mini-batch of each network, and all of one."""
+def train() -> None:
+    """Train each network on one mini-batch, on one again, and on many more, between marks."""
     for case in CASES:
         if case.name in STEPS:
-            x, y = case.data(STEPS[case.name])
-            rows = len(x) if case.name == longest else case.batch
+            x, y = case.data(1 + STEPS[case.name])
             trainer = case.trainer()
-            trainer.fit(x[:rows], y[:rows], batch_size=case.batch, shuffle=False)
+            for rows in case.batch, case.batch, len(x):
+                os.getloadavg()
+                trainer.fit(x[:rows], y[:rows], batch_size=case.batch, shuffle=False)
+            os.getloadavg()
 
 
 def count() -> dict[str, int]:
     """Instructions of a step of each network."""
-    once = instructions("")
-    return {name: round((instructions(name) - once) / (steps - 1)) for name, steps in STEPS.items()}
+    # Of each network: what came before it (the start of Python, data), and its three trainings.
+    found = np.reshape(instructions(), (len(STEPS), 4))
+    return {
+        name: round((many - once) / steps)
+        for (name, steps), (_, _, once, many) in zip(STEPS.items(), found.tolist(), strict=True)
+    }
 
 
-def instructions(longest: str) -> int:
-    """Of a whole process that trains so."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    command += [sys.executable, "-m", "benches.instructions", "--train", longest]
-    fixed = {"PYTHONHASHSEED": "0", "DOWNSLOPE_ISA": "avx2", "DOWNSLOPE_NUM_THREADS": "1"}
-    ended = subprocess.run(
-        command, cwd=HERE.parent, env={**os.environ, **fixed}, capture_output=True, text=True
-    )
-    found = re.search(r"Collected : (\d+)", ended.stderr)
-    if ended.returncode or found is None:
-        raise RuntimeError(f"valgrind ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
-    return int(found[1])
+def instructions() -> list[int]:
+    """From mark to mark, of a process that trains so."""
+    with TemporaryDirectory() as folder:
+        command = ["valgrind", "--tool=callgrind", f"--dump-before={MARK}"]
+        command += [f"--callgrind-out-file={folder}/counts"]
+        command += [sys.executable, "-m", "benches.instructions", "--train"]
+        fixed = {"PYTHONHASHSEED": "0", "DOWNSLOPE_ISA": "avx2", "DOWNSLOPE_NUM_THREADS": "1"}
+        ended = subprocess.run(
+            command, cwd=HERE.parent, env={**os.environ, **fixed}, capture_output=True, text=True
+        )
+        if ended.returncode:
+            raise RuntimeError(f"valgrind ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+        # The last file, without a number, is what comes after the last mark.
+        files = sorted(Path(folder).glob("counts.*"), key=lambda file: int(file.suffix[1:]))
+        totals = [re.search(r"^totals: (\d+)", file.read_text(), re.MULTILINE) for file in files]
+        return [int(total[1]) for total in totals if total is not None]
 
 
 def check(counts: dict[str, int], bounds: dict[str, int]) -> int:
