@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything loads them: the peers compute on one thread, as threads of theirs that wait for
@@ -19,6 +21,15 @@ SEED = int(os.environ.get("DOWNSLOPE_TEST_SEED", "20240229"))
 
 def pytest_report_header() -> str:
     return f"DOWNSLOPE_TEST_SEED={SEED}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises, even if a shell started the tests in its background, where it has them ignore
+    it: tests that interrupt themselves would go on for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
