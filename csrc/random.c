@@ -14,21 +14,23 @@
 
 typedef struct draws {
   ds_draws_fn make;
-  uint64_t seed, stream, next; /* next: index of the next draw */
-  uint64_t bits[DS_DRAWS];     /* the last draws made; bits[i % DS_DRAWS] is draw i */
+  uint64_t seed, stream;
+  uint64_t bits[DS_DRAWS]; /* the last draws made; bits[i % DS_DRAWS] is draw i */
 } draws;
 
-static inline uint64_t next_draw(draws *d) {
-  if (d->next % DS_DRAWS == 0) d->make(d->seed, d->stream, d->next, d->bits);
-  return d->bits[d->next++ % DS_DRAWS];
+/* Draw i of the stream; they are asked for one after the other, from the first on. */
+static inline uint64_t draw(draws *d, ptrdiff_t i) {
+  const uint64_t place = (uint64_t)i % DS_DRAWS;
+  if (place == 0) d->make(d->seed, d->stream, (uint64_t)i, d->bits);
+  return d->bits[place];
 }
 
 /* ---- From 64 random bits to a distribution ---- */
 
 /* Of 0 .. bound - 1 by the high half of a product, without rejection: a result's probability
  * differs from 1 / bound by less than 2^-64. */
-static inline int64_t below(uint64_t bits, int64_t bound) {
-  return (int64_t)((unsigned __int128)bits * (uint64_t)bound >> 64);
+static inline int64_t below(uint64_t bits, uint64_t bound) {
+  return (int64_t)((unsigned __int128)bits * bound >> 64);
 }
 
 static inline double horner(const double *coefficients, int n, double x) {
@@ -101,21 +103,21 @@ static double normal_quantile(double p) {
 
 void ds_random_uniform(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n, double *out) {
   draws d = {.make = make, .seed = seed, .stream = stream};
-  for (ptrdiff_t i = 0; i < n; ++i) out[i] = (double)(next_draw(&d) >> 11) * 0x1p-53;
+  for (ptrdiff_t i = 0; i < n; ++i) out[i] = (double)(draw(&d, i) >> 11) * 0x1p-53;
 }
 
 /* The quantile of (k + 1/2) 2^-52, k the draw's high 52 bits: exact, symmetric, never 0 or 1. */
 void ds_random_normal(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n, double *out) {
   draws d = {.make = make, .seed = seed, .stream = stream};
   for (ptrdiff_t i = 0; i < n; ++i) {
-    out[i] = normal_quantile(((double)(next_draw(&d) >> 12) + 0.5) * 0x1p-52);
+    out[i] = normal_quantile(((double)(draw(&d, i) >> 12) + 0.5) * 0x1p-52);
   }
 }
 
 void ds_random_integers(ds_draws_fn make, uint64_t seed, uint64_t stream, int64_t bound,
                         ptrdiff_t n, int64_t *out) {
   draws d = {.make = make, .seed = seed, .stream = stream};
-  for (ptrdiff_t i = 0; i < n; ++i) out[i] = below(next_draw(&d), bound);
+  for (ptrdiff_t i = 0; i < n; ++i) out[i] = below(draw(&d, i), (uint64_t)bound);
 }
 
 /* Fisher and Yates, inside out: draw i puts i into one of the places 0 .. i, and what stood there
@@ -124,7 +126,7 @@ void ds_random_permutation(ds_draws_fn make, uint64_t seed, uint64_t stream, ptr
                            int64_t *out) {
   draws d = {.make = make, .seed = seed, .stream = stream};
   for (ptrdiff_t i = 0; i < n; ++i) {
-    int64_t place = below(next_draw(&d), i + 1);
+    int64_t place = below(draw(&d, i), (uint64_t)i + 1);
     out[i] = out[place];
     out[place] = i;
   }

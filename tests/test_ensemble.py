@@ -73,6 +73,20 @@ def test_steps_that_keep_their_gradients(rng):
     assert_array_equal(ensemble.networks[1].parameters, alone.parameters)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_members_draw_their_own_noise(data, threads):
+    """In the memory that one member after the other works in."""
+    x, y = data
+    shape = {"widths": 3, "layers": [ds.Dense(8, "relu", dropout=0.4), ds.Dense(2)]}
+    shape["input_dropout"] = 0.2
+    ensemble = ds.Ensemble(N, **shape, seed=4)
+    ensemble.fit(x, np.eye(2)[y], optimizer="adam", epochs=3, threads=threads)
+    for i in range(N):
+        alone = ds.Network(**shape, seed=4 + i)
+        alone.fit(x, np.eye(2)[y], optimizer="adam", epochs=3)
+        assert_array_equal(ensemble.networks[i].parameters, alone.parameters)
+
+
 def test_predictions_and_their_spread(rng):
     ensemble = ds.Ensemble(N, **SHAPE, seed=0)
     x = rng.normal(size=(9, 3))

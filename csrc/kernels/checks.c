@@ -10,7 +10,7 @@ static int all_finite(const real *x, ptrdiff_t n) {
     const vec magnitude = v_abs(v_load_part(x + j, n - j));
     finite = m_and(finite, v_less_equal(magnitude, v_set(REAL_LARGEST)));
   }
-  return !m_any(m_not(finite));
+  return m_all(finite);
 }
 
 ptrdiff_t DS_NAME(first_not_finite)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block) {

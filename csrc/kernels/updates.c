@@ -62,7 +62,7 @@ DS_INLINE int update_vector(const int states, step_fn step, row r, ptrdiff_t j, 
   element new = step(old, load(r.gradient + j, full, n), c);
   UNROLL for (int k = 0; k < states; k++) new.state[k] = without_subnormal(new.state[k]);
   const mask finite = is_finite(states, new);
-  const int overflow = m_any(m_not(finite));
+  const int overflow = !m_all(finite);
   if (__builtin_expect(overflow, 0)) {
     new.parameter = v_select(finite, new.parameter, old.parameter);
     UNROLL for (int k = 0; k < states; k++) {

@@ -51,8 +51,8 @@ DS_INLINE mask v_less_equal(vec a, vec b) { return DS_MM(cmp)(a, b, _CMP_LE_OQ);
 DS_INLINE mask v_equal(vec a, vec b) { return DS_MM(cmp)(a, b, _CMP_EQ_OQ); }
 DS_INLINE mask m_and(mask a, mask b) { return DS_MM(and)(a, b); }
 DS_INLINE mask m_or(mask a, mask b) { return DS_MM(or)(a, b); }
-DS_INLINE mask m_not(mask a) { return DS_MM(xor)(a, DS_FROM_BITS(_mm256_set1_epi32(-1))); }
 DS_INLINE int m_any(mask a) { return DS_MM(movemask)(a) != 0; }
+DS_INLINE int m_all(mask a) { return DS_MM(movemask)(a) == (1 << VEC) - 1; }
 DS_INLINE mask m_first(ptrdiff_t n) {
 #if DS_FLOAT_BITS == 32
   __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

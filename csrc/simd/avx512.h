@@ -46,8 +46,8 @@ DS_INLINE mask v_less_equal(vec a, vec b) { return DS_MM_MASK(cmp)(a, b, _CMP_LE
 DS_INLINE mask v_equal(vec a, vec b) { return DS_MM_MASK(cmp)(a, b, _CMP_EQ_OQ); }
 DS_INLINE mask m_and(mask a, mask b) { return (mask)(a & b); }
 DS_INLINE mask m_or(mask a, mask b) { return (mask)(a | b); }
-DS_INLINE mask m_not(mask a) { return (mask)~a; }
 DS_INLINE int m_any(mask a) { return a != 0; }
+DS_INLINE int m_all(mask a) { return a == (mask)((1u << VEC) - 1u); }
 DS_INLINE mask m_first(ptrdiff_t n) { return (mask)((1u << n) - 1u); }
 DS_INLINE vec v_select(mask m, vec a, vec b) { return DS_MM(mask_blend)(m, b, a); }
 

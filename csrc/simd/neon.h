@@ -50,8 +50,8 @@ DS_INLINE mask v_less_equal(vec a, vec b) { return DS_Q(vcle)(a, b); }
 DS_INLINE mask v_equal(vec a, vec b) { return DS_Q(vceq)(a, b); }
 DS_INLINE mask m_and(mask a, mask b) { return DS_U(vand)(a, b); }
 DS_INLINE mask m_or(mask a, mask b) { return DS_U(vorr)(a, b); }
-DS_INLINE mask m_not(mask a) { return DS_U(veor)(a, DS_U_N(vdup)(~(lane_bits)0)); }
 DS_INLINE int m_any(mask a) { return vmaxvq_u32((uint32x4_t)a) != 0; }
+DS_INLINE int m_all(mask a) { return vminvq_u32((uint32x4_t)a) != 0; }
 DS_INLINE mask m_first(ptrdiff_t n) {
   static const lane_bits lane[4] = {0, 1, 2, 3};
   return DS_U(vclt)(DS_U(vld1)(lane), DS_U_N(vdup)((lane_bits)n));

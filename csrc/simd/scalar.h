@@ -60,8 +60,8 @@ DS_INLINE mask v_less_equal(vec a, vec b) { return a <= b; }
 DS_INLINE mask v_equal(vec a, vec b) { return a == b; }
 DS_INLINE mask m_and(mask a, mask b) { return a & b; }
 DS_INLINE mask m_or(mask a, mask b) { return a | b; }
-DS_INLINE mask m_not(mask a) { return !a; }
 DS_INLINE int m_any(mask a) { return a; }
+DS_INLINE int m_all(mask a) { return a; }
 DS_INLINE mask m_first(ptrdiff_t n) { return n >= 1; }
 DS_INLINE vec v_select(mask m, vec a, vec b) { return m ? a : b; }
 

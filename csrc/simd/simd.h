@@ -20,7 +20,7 @@
  *   v_neg v_abs v_copysign(magnitude, sign)
  *   v_round(x)                        to nearest, ties to even; keeps the sign of zero
  *   v_less v_less_equal v_equal       -> mask; false where an operand is NaN
- *   m_and m_or m_not m_any            m_any -> int
+ *   m_and m_or m_any m_all            m_any, m_all -> int
  *   m_first(n)                        the first n lanes, 0 <= n <= VEC
  *   v_select(m, a, b)                 m ? a : b
  *   v_pow2(n)                         2^n, n integral and 2^n normal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _plan, _threads
 from downslope._memory import aligned_zeros
-from downslope._own_loss import Data, Rows
+from downslope._own_loss import Data, LossFunction, Rows
 from downslope._scale import warn_if_unscaled
 from downslope._source import validation_set
+from downslope._stepper import Stepper
 from downslope._validate import as_count, as_rows, as_weights, choose
 from downslope.callbacks import EarlyStopping
 from downslope.history import History
 from downslope.losses import Loss
 from downslope.network import Network
-from downslope.optimizers import LBFGS, Optimizer
+from downslope.optimizers import LBFGS, Optimizer, as_optimizer
 from downslope.training import DIVERGENCES, Trainer
 
 # Bytes of a cache line: members that are trained by different threads share none.
@@ -167,27 +168,31 @@ class Ensemble:
         """
         epochs, n = as_count("epochs", epochs), len(self)
         choose("on_divergence", on_divergence, DIVERGENCES)
-        trainers = [
-            Trainer(network, loss, chosen)
-            for network, chosen in zip(self.networks, _for_members(optimizer, n), strict=True)
-        ]
-        for trainer in trainers:
-            _check_optimizer(trainer.optimizer)
-        data = self._data(trainers[0], X, y, sample_weight)
+        first = self.networks[0]
+        checked_loss, rules = first.checked_loss(loss), _rules(optimizer, n)
+        data = self._data(checked_loss, X, y, sample_weight)
         validation = None
         if validation_data is not None:
-            checked = validation_set(self.networks[0], trainers[0].loss, validation_data)
-            validation = _by_name(checked)
+            validation = _by_name(validation_set(first, checked_loss, validation_data))
         if early_stopping is not None:
-            _check_stopping(early_stopping, trainers[0], validation is not None)
+            _check_stopping(early_stopping, Trainer(first, loss), validation is not None)
         warn_if_unscaled(data[0].arrays[0])
         rows = data[0].rows
         batch = rows if batch_size is None else min(as_count("batch_size", batch_size), rows)
         members = [
-            _Member(trainer, own, validation, batch, epochs, shuffle, early_stopping, on_divergence)
-            for trainer, own in zip(trainers, data, strict=True)
+            _Member(
+                Stepper(network, checked_loss, rule, None),
+                own,
+                validation,
+                batch,
+                epochs,
+                shuffle,
+                early_stopping,
+                on_divergence,
+            )
+            for network, rule, own in zip(self.networks, rules, data, strict=True)
         ]
-        _run_jobs([member.train for member in members], _threads.resolve(threads))
+        _train(members, _threads.resolve(threads))
 
         diverged = [index for index, member in enumerate(members) if member.status]
         if diverged:
@@ -248,11 +253,16 @@ class Ensemble:
         return outputs.mean(axis=0, dtype=np.float64), outputs.std(axis=0, dtype=np.float64)
 
     def _data(
-        self, trainer: Trainer, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+        self,
+        loss: Loss | LossFunction,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
     ) -> list[_engine.Dataset]:
         """The same rows for each member, with its own weights."""
+        first = self.networks[0]
         shared = None if sample_weight is None or np.ndim(sample_weight) == 2 else sample_weight
-        data = _by_name(trainer.network.dataset(X, y, trainer.loss, shared))
+        data = _by_name(first.dataset(X, y, loss, shared))
         x, targets, weight = data.arrays
         weights = [weight] * len(self)
         if sample_weight is not None and shared is None:
@@ -262,7 +272,7 @@ class Ensemble:
                     f"sample_weight must have shape ({data.rows},) or ({len(self)}, {data.rows}), "
                     f"a row for each member; got {given.shape}"
                 )
-            weights = [as_weights(row, data.rows, trainer.network.dtype) for row in given]
+            weights = [as_weights(row, data.rows, first.dtype) for row in given]
         return [
             _engine.Dataset(network._engine_plan, x, targets, own)
             for network, own in zip(self.networks, weights, strict=True)
@@ -274,7 +284,7 @@ class _Member:
 
     def __init__(
         self,
-        trainer: Trainer,
+        stepper: Stepper,
         data: _engine.Dataset,
         validation: _engine.Dataset | None,
         batch_rows: int,
@@ -283,24 +293,29 @@ class _Member:
         stopping: EarlyStopping | None,
         on_divergence: str,
     ) -> None:
-        self.trainer, self.data, self.validation = trainer, data, validation
+        self.stepper, self.data, self.validation = stepper, data, validation
         self.batch_rows, self.epochs, self.shuffle = batch_rows, epochs, shuffle
         self.stopping = stopping
         self.restores = stopping is not None and stopping.restore_best_weights
         self.keeps_last = on_divergence == "raise"
         self.history = History()
         self.status = _engine.STATUS_OK
+        self.order: NDArray[np.int64] | None = None
 
-    def train(self, cancelled: NDArray[np.int8]) -> None:
-        """All epochs, on the calling thread."""
-        network, descent = self.trainer.network, self.trainer._stepper.descent
-        order = np.empty(self.data.rows, np.int64) if self.shuffle else None
-        run = _engine.Run(order, cancelled, network.seed, _plan.STREAM_ORDER, self.batch_rows)
+    def train(self, cancelled: NDArray[np.int8], before: _Member | None) -> None:
+        """All epochs, on the calling thread, in the memory of the member that it trained before."""
+        network, descent = self.stepper.network, self.stepper.descent
+        if before is not None:
+            descent.work_in(before.stepper.descent)
+            self.order = before.order
+        elif self.shuffle:
+            self.order = np.empty(self.data.rows, np.int64)
+        run = _engine.Run(self.order, cancelled, network.seed, _plan.STREAM_ORDER, self.batch_rows)
         if self.stopping is not None:
             monitors_validation = self.stopping.monitor == "val_loss"
             run.stop_early(monitors_validation, self.stopping.patience, self.stopping.min_delta)
         losses = np.empty((2, self.epochs))
-        by_targets, validation = self.trainer._stepper.losses, self.validation
+        by_targets, validation = self.stepper.losses, self.validation
         best = network.parameters.copy() if self.restores else None
         with network.exclusive:
             if descent.needs_gradients(self.batch_rows):
@@ -324,24 +339,23 @@ class _Member:
             self.history.val_loss = losses[1, :epochs].tolist()
 
 
-def _run_jobs(jobs: list[Callable[[NDArray[np.int8]], None]], threads: int) -> None:
-    """Call all jobs, on the calling thread and so many less one; the first error ends it.
-
-    A job is given an array of one element, which is not zero from when it should end.
-    """
-    cancelled = np.zeros(1, np.int8)
-    remaining, lock = iter(jobs), threading.Lock()
+def _train(members: Sequence[_Member], threads: int) -> None:
+    """Train all members, on the calling thread and so many less one; the first error ends it."""
+    cancelled = np.zeros(1, np.int8)  # not zero from when a run should end
+    remaining, lock = iter(members), threading.Lock()
     errors: list[BaseException] = []
 
     def work() -> None:
+        before = None
         try:
-            for job in _taken(remaining, lock):
-                job(cancelled)
+            for member in _taken(remaining, lock):
+                member.train(cancelled, before)
+                before = member
         except BaseException as error:
             cancelled[0] = 1
             errors.append(error)
 
-    helpers = [threading.Thread(target=work) for _ in range(min(threads, len(jobs)) - 1)]
+    helpers = [threading.Thread(target=work) for _ in range(min(threads, len(members)) - 1)]
     for helper in helpers:
         helper.start()
     work()
@@ -351,14 +365,14 @@ def _run_jobs(jobs: list[Callable[[NDArray[np.int8]], None]], threads: int) -> N
         raise errors[0]
 
 
-def _taken(jobs: Iterator[Any], lock: threading.Lock) -> Iterator[Any]:
-    """Jobs from an iterator that several threads take from."""
+def _taken(members: Iterator[_Member], lock: threading.Lock) -> Iterator[_Member]:
+    """Members from an iterator that several threads take from."""
     while True:
         with lock:
-            job = next(jobs, None)
-        if job is None:
+            member = next(members, None)
+        if member is None:
             return
-        yield job
+        yield member
 
 
 def _by_name(data: Data) -> _engine.Dataset:
@@ -377,20 +391,21 @@ def _first_seed(seed: Any, n: int) -> Any:
     return seeds[0]
 
 
-def _for_members(optimizer: Any, n: int) -> list[Any]:
+def _rules(optimizer: Any, n: int) -> list[Optimizer]:
+    """The optimiser of each member."""
     if isinstance(optimizer, str | Optimizer) or not isinstance(optimizer, Iterable):
-        return [optimizer] * n
+        return [_stepwise(as_optimizer(optimizer))] * n
     optimizers = list(optimizer)
     if len(optimizers) != n:
         raise ValueError(
             f"optimizer must be one for all or a list of one for each of {n} members; "
             f"got {len(optimizers)}"
         )
-    return optimizers
+    return [_stepwise(as_optimizer(given)) for given in optimizers]
 
 
-def _check_optimizer(optimizer: Optimizer | LBFGS) -> None:
-    """Refuse what the loop in the engine does not do."""
+def _stepwise(optimizer: Optimizer | LBFGS) -> Optimizer:
+    """The optimiser, unless the loop in the engine does not do what it asks for."""
     if isinstance(optimizer, LBFGS) or optimizer.schedule is not None:
         raise ValueError(
             "an Ensemble takes step-wise optimisers with a constant learning rate; "
@@ -401,6 +416,7 @@ def _check_optimizer(optimizer: Optimizer | LBFGS) -> None:
             "an Ensemble does not average parameters or accumulate gradients over steps; "
             f"got {optimizer!r}"
         )
+    return optimizer
 
 
 def _check_stopping(stopping: Any, trainer: Trainer, validates: bool) -> None:

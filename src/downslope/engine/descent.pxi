@@ -140,6 +140,10 @@ cdef class Descent:
         self._average = _vector(self.plan, average, writable=True)
         self._average_momentum, self._overwrite_steps = momentum, overwrite_steps
 
+    def work_in(self, Descent other) -> None:
+        """Compute where another descent did, on a network of the same shape, that is at rest."""
+        self.ws = other.ws
+
     def reserve(self, Py_ssize_t batch_rows, int threads) -> None:
         """Make the workspace for batches of so many rows, and so many threads."""
         cdef Py_ssize_t rows = min(batch_rows, self.plan.block_rows)
