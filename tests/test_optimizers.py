@@ -436,6 +436,8 @@ def test_what_lbfgs_does_not_do(rng, monkeypatch):
         ds.find_learning_rate(one_layer(), x, y, optimizer="lbfgs")
     with pytest.raises(ValueError, match="layer 0 has one"):
         one_layer(max_norm=1.0).fit(x, y, optimizer="lbfgs")
+    with pytest.raises(ValueError, match="sampling='with_replacement' draws them"):
+        trainer.fit(x, y, sampling="with_replacement")
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match=r'pip install "downslope\[scipy\]"'):
         trainer.fit(x, y)

@@ -29,11 +29,18 @@ def scipy_minimize() -> Callable[..., Any]:
     return minimize
 
 
-def check(network: Network, callbacks: Sequence[Callback], *, in_batches: bool) -> None:
+def check(
+    network: Network, callbacks: Sequence[Callback], *, in_batches: bool, sampling: str
+) -> None:
     """Before a run: SciPy is there, and nothing is asked for that L-BFGS does not do."""
     scipy_minimize()
     if in_batches:
         raise ValueError("LBFGS needs all rows at once: give X and y, or another optimizer")
+    if sampling != "without_replacement":
+        raise ValueError(
+            f"LBFGS takes each row once, and sampling={sampling!r} draws them: drop it "
+            "(sample_weight alone weighs the rows), or take another optimizer"
+        )
     if network.is_noisy:
         raise ValueError(
             "LBFGS needs the same loss at each look: drop the dropout and the input noise, or take "

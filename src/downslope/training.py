@@ -608,7 +608,7 @@ class Trainer:
             )
         watchers = [*as_callbacks(callbacks), *([Progress()] if verbose else [])]
         if isinstance(self.optimizer, LBFGS):
-            _lbfgs.check(self.network, watchers, in_batches=y is None)
+            _lbfgs.check(self.network, watchers, in_batches=y is None, sampling=sampling)
         source, validation = make_source(
             self.network,
             self.loss,
