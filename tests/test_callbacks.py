@@ -426,7 +426,11 @@ def test_true_at_a_beginning_ends_the_run_there(event):
 
     setattr(Stop, event, lambda self, *_: True)
     trainer, x, t = make_run()
+    before = trainer.network.parameters.copy()
     assert trainer.fit(x, t, epochs=3, callbacks=[Stop()]).epochs == trainer.steps == 0
+    averaged = ds.Trainer(trainer.network, optimizer=ds.SGD(0.1, ema_momentum=0.9))
+    averaged.fit(x, t, epochs=3, callbacks=[Stop()])
+    np.testing.assert_array_equal(trainer.network.parameters, before)
 
 
 def test_a_time_limit_ends_the_run_within_an_epoch():

@@ -322,6 +322,20 @@ def test_the_end_of_a_stopped_run_is_written(path):
     assert outcome(resumed) == outcome(trainer)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_the_end_in_a_pause_is_written(path, first):
+    class Stop(ds.Callback):
+        def on_pause(self, trainer):
+            return trainer.epoch == 2
+
+    case = CASES["SGD"]
+    trainer = make_trainer(case)
+    written = Written(path, every_epochs=None)
+    both = [written, Stop()] if first else [Stop(), written]
+    history = fit(trainer, case, epochs=100, callbacks=both)
+    assert (written.steps, history.epochs, trainer.epoch) == ([14], 2, 2)
+
+
 def test_a_checkpoint_is_a_model_file_too(path):
     trainer = make_trainer(CASES["SGD"])
     trainer.network.metadata = {"data": "of May"}

@@ -62,7 +62,7 @@ class EpochLoop:
             self._minimize(optimizer)
         else:
             self._descend()
-        if average is not None:
+        if average is not None and self.stepper.descent.steps > 0:  # it begins with a step
             self.network.parameters[...] = average
 
     def _descend(self) -> None:
@@ -184,7 +184,12 @@ class EpochLoop:
         )
         if run.stopped:
             trainer.target_epoch = trainer.epoch
-        run.stopped |= self._any_stops(callback.on_pause(trainer) for callback in self.callbacks)
+        if self._epoch_pause() and not run.stopped:
+            run.stopped, trainer.target_epoch = True, trainer.epoch
+            self._epoch_pause()  # that all know that this is the end: a Checkpoint writes it
+
+    def _epoch_pause(self) -> bool:
+        return self._any_stops(callback.on_pause(self.trainer) for callback in self.callbacks)
 
     def _begin_batch(self) -> bool:
         return bool(self.watchers) and self._any_stops(
