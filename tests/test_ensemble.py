@@ -1,5 +1,7 @@
 """Ensembles: to the bit the same networks trained alone, on any number of threads."""
 
+import copy
+import pickle
 import signal
 import threading
 
@@ -87,6 +89,49 @@ def test_members_draw_their_own_noise(data, threads):
         assert_array_equal(ensemble.networks[i].parameters, alone.parameters)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"patience": 1, "warm_up": 20},
+        {"patience": 1, "mode": "max"},
+        {"patience": 4, "min_delta": 1e9},  # no epoch is a best one
+        {"patience": 3, "monitor": "loss"},
+    ],
+)
+@pytest.mark.parametrize("scale", [1, 1e25])  # the validation loss is infinite
+def test_early_stopping_by_all_its_settings(rng, settings, scale):
+    x = rng.normal(size=(64, 3)).astype(np.float32)
+    y = x[:, :1] * x[:, 1:2]
+    settings = {"restore_best_weights": True, **settings}
+    common = {"optimizer": ds.SGD(0.1), "epochs": 60}
+    common["validation_data"] = x, np.float32(scale) * y
+    ensemble = ds.Ensemble(2, [3, 4, 1], seed=0)
+    histories = ensemble.fit(x, y, early_stopping=ds.EarlyStopping(**settings), **common)
+    for i in range(2):
+        alone = ds.Network([3, 4, 1], seed=i)
+        history = alone.fit(x, y, callbacks=[ds.EarlyStopping(**settings)], **common)
+        assert histories[i].val_loss == history.val_loss
+        assert_array_equal(ensemble.networks[i].parameters, alone.parameters)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_a_copy_has_memory_of_its_own(data, copied):
+    ensemble = ds.Ensemble(2, **SHAPE, seed=0)
+    ensemble.networks[0].metadata["name"] = "first"
+    outputs = ensemble.predict(data[0])
+    other = copied(ensemble)
+    assert other.networks[0].metadata == {"name": "first"}
+    assert_array_equal(other.predict(data[0]), outputs)
+    other.parameters[:] = 0
+    assert not other.networks[1].parameters.any()
+    assert_array_equal(ensemble.predict(data[0]), outputs)
+
+
+def test_iterators_are_read_once():
+    ensemble = ds.Ensemble(2, iter([3, 1]), seed=iter([7, 3]))
+    assert [network.seed for network in ensemble.networks] == [7, 3]
+
+
 def test_predictions_and_their_spread(rng):
     ensemble = ds.Ensemble(N, **SHAPE, seed=0)
     x = rng.normal(size=(9, 3))
@@ -128,6 +173,30 @@ def test_ctrl_c_ends_all_threads(rng):
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         ensemble.fit(x, y, epochs=100_000, threads=2)
+    timer.join()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("idle", [0, 1])
+def test_ctrl_c_when_the_calling_thread_is_done(rng, idle):
+    """And waits for the other, which is in an epoch of minutes."""
+    x = rng.normal(size=(100_000, 3)).astype(np.float32)
+    weight = np.ones((2, len(x)))
+    weight[idle] = 0  # its loss stays as it is
+    ensemble = ds.Ensemble(2, [3, 256, 256, 1], seed=0)
+    before, main = threading.active_count(), threading.main_thread()
+    timer = threading.Timer(0.7, signal.pthread_kill, [main.ident, signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ensemble.fit(
+            x,
+            x[:, :1],
+            optimizer=ds.SGD(1e-6),
+            epochs=1000,
+            sample_weight=weight,
+            early_stopping=ds.EarlyStopping("loss", patience=1),
+            threads=2,
+        )
     timer.join()
     assert threading.active_count() == before
 

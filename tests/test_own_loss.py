@@ -44,6 +44,23 @@ def test_a_run_is_that_of_the_kernel(rng, function, output):
     np.testing.assert_allclose(own.parameters, kernel.parameters, rtol=1e-10)
 
 
+@pytest.mark.parametrize("optimizer", [ds.SGD(0.1, clip_norm=1.0), "adam", "lbfgs"])
+def test_penalties_of_the_layers_count(rng, optimizer):
+    if optimizer == "lbfgs":
+        pytest.importorskip("scipy")
+    x, y = make_data(rng)
+    layers = [
+        ds.Dense(4, "tanh", l2=0.5),
+        ds.Dense(3, l2=2.0, trainable=False),
+        ds.Dense(2, l1=0.1),
+    ]
+    own, kernel = (ds.Network(3, layers, dtype="float64", seed=0) for _ in range(2))
+    options = {"optimizer": optimizer, "epochs": 3, "batch_size": 5}
+    got, expected = own.fit(x, y, loss=squared_error, **options), kernel.fit(x, y, **options)
+    np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-9)
+    np.testing.assert_allclose(own.parameters, kernel.parameters, rtol=1e-7)
+
+
 @pytest.mark.parametrize("sampling", ["without_replacement", "with_replacement"])
 def test_weights_follow_their_rows(rng, sampling):
     x, y = make_data(rng)

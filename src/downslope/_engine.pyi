@@ -107,7 +107,14 @@ class Run:
         stream: int,
         batch_rows: int,
     ) -> None: ...
-    def stop_early(self, monitors_validation: bool, patience: int, min_delta: float) -> None: ...
+    def stop_early(
+        self,
+        monitors_validation: bool,
+        more_is_better: bool,
+        patience: int,
+        min_delta: float,
+        warm_up: int,
+    ) -> None: ...
 
 class Descent:
     steps: int
@@ -178,7 +185,7 @@ class Descent:
         ws: Workspace | None,
         losses: NDArray[np.float64],
         best: _Real | None,
-    ) -> tuple[int, int]: ...
+    ) -> tuple[int, int, bool]: ...
     def compute_part(
         self,
         data: Dataset,
@@ -194,6 +201,7 @@ class Descent:
     def compute_row_gradients(
         self, data: Dataset, loss: Loss, gradients: _Real, threads: int
     ) -> float: ...
+    def add_penalties(self) -> float: ...
     def update(self) -> int: ...
 
 class Session:

@@ -50,6 +50,7 @@ from downslope.session cimport DS_SESSION, DS_SESSION_ROWS, ds_session
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
+    void *PyErr_Occurred() noexcept
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
 cdef object _empty = np.empty

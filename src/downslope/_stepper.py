@@ -140,7 +140,8 @@ class Stepper:
             loss = _own_loss.compute_gradients(self.network, data, threads)
             if not np.isfinite(loss):
                 self.check(_engine.STATUS_LOSS_NOT_FINITE)
-            return loss
+            self.descent.keep_gradients(self.network.gradients)
+            return loss + self.descent.add_penalties()
         self.descent.keep_gradients(self.network.gradients)
         status, total = self.descent.compute_gradients(data, self.losses[data.has_labels], threads)
         self.check(status)

@@ -80,6 +80,7 @@ class Ensemble:
         **arguments: Any,
     ) -> None:
         n = as_count("n", n)
+        widths, layers, seed = _read(widths), _read(layers), _read(seed)
         for name in ("parameters", "gradients"):
             if name in arguments:
                 raise TypeError(
@@ -88,22 +89,29 @@ class Ensemble:
                 )
         first = Network(widths, layers, seed=_first_seed(seed, n), **arguments)
         seeds = (
-            list(seed)
-            if isinstance(seed, Iterable)
+            seed
+            if isinstance(seed, list)
             else [(first.seed + member) % (1 << 64) for member in range(n)]
         )
-        size = first.parameters.size
+        self._gather([Network(widths, layers, seed=own, **arguments) for own in seeds])
+
+    def _gather(self, networks: list[Network]) -> None:
+        """Have these members, with their parameters in one array."""
+        size, dtype = networks[0].parameters.size, networks[0].dtype
         padded = -(-size // _LINE) * _LINE
-        self.parameters: NDArray[Any] = aligned_zeros((n, padded), first.dtype)[:, :size]
-        self.networks: list[Network] = []
-        for row, member_seed in zip(self.parameters, seeds, strict=True):
-            row[:] = Network(widths, layers, seed=member_seed, **arguments).parameters
-            self.networks.append(
-                Network(widths, layers, seed=member_seed, parameters=row, **arguments)
-            )
+        self.networks = networks
+        self.parameters: NDArray[Any] = aligned_zeros((len(networks), padded), dtype)[:, :size]
+        for network, row in zip(networks, self.parameters, strict=True):
+            network._move_to(row)
 
     def __len__(self) -> int:
         return len(self.networks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"networks": self.networks}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._gather(state["networks"])
 
     def fit(
         self,
@@ -312,16 +320,21 @@ class _Member:
             self.order = np.empty(self.data.rows, np.int64)
         run = _engine.Run(self.order, cancelled, network.seed, _plan.STREAM_ORDER, self.batch_rows)
         if self.stopping is not None:
-            monitors_validation = self.stopping.monitor == "val_loss"
-            run.stop_early(monitors_validation, self.stopping.patience, self.stopping.min_delta)
+            run.stop_early(
+                self.stopping.monitor == "val_loss",
+                self.stopping._more_is_better,
+                self.stopping.patience,
+                self.stopping.min_delta,
+                self.stopping.warm_up,
+            )
         losses = np.empty((2, self.epochs))
         by_targets, validation = self.stepper.losses, self.validation
-        best = network.parameters.copy() if self.restores else None
+        best = np.empty_like(network.parameters) if self.restores else None
         with network.exclusive:
             if descent.needs_gradients(self.batch_rows):
                 descent.keep_gradients(network.gradients)
             begin = time.perf_counter()
-            self.status, epochs = descent.run(
+            self.status, epochs, has_best = descent.run(
                 run,
                 self.data,
                 by_targets[self.data.has_labels],
@@ -332,7 +345,7 @@ class _Member:
                 best,
             )
             self.history.seconds = time.perf_counter() - begin
-            if best is not None and epochs and not (self.status and self.keeps_last):
+            if best is not None and has_best and not (self.status and self.keeps_last):
                 network.parameters[:] = best
         self.history.loss = losses[0, :epochs].tolist()
         if validation is not None:
@@ -358,11 +371,20 @@ def _train(members: Sequence[_Member], threads: int) -> None:
     helpers = [threading.Thread(target=work) for _ in range(min(threads, len(members)) - 1)]
     for helper in helpers:
         helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
+    try:
+        work()
+        _join(helpers)
+    except BaseException:  # Ctrl-C, while this thread had no member to train
+        cancelled[0] = 1
+        _join(helpers)
+        raise
     if errors:
         raise errors[0]
+
+
+def _join(helpers: list[threading.Thread]) -> None:
+    for helper in helpers:
+        helper.join()
 
 
 def _taken(members: Iterator[_Member], lock: threading.Lock) -> Iterator[_Member]:
@@ -382,13 +404,17 @@ def _by_name(data: Data) -> _engine.Dataset:
     return data
 
 
+def _read(given: Any) -> Any:
+    """A list of what is in an iterable, which may be one that is read but once."""
+    return list(given) if isinstance(given, Iterable) else given
+
+
 def _first_seed(seed: Any, n: int) -> Any:
-    if not isinstance(seed, Iterable):
+    if not isinstance(seed, list):
         return seed
-    seeds = list(seed)
-    if len(seeds) != n:
-        raise ValueError(f"seed must be a number or have one for each of {n} members; got {seeds}")
-    return seeds[0]
+    if len(seed) != n:
+        raise ValueError(f"seed must be a number or have one for each of {n} members; got {seed}")
+    return seed[0]
 
 
 def _rules(optimizer: Any, n: int) -> list[Optimizer]:

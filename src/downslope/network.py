@@ -659,6 +659,13 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
         self.metadata = dict(state["metadata"])
         self._parameters[...] = state["parameters"]
 
+    def _move_to(self, memory: NDArray[Any]) -> None:
+        """Keep the parameters, and let them live in this memory (parameters,) from now on."""
+        memory[...] = self._parameters
+        metadata = self.metadata
+        self._build(self.inputs, self._dense, self.dtype, self.seed, memory)
+        self.metadata = metadata
+
     def __repr__(self) -> str:
         widths = [self.inputs, *(layer.outputs for layer in self.layers)]
         names = [layer.activation.name for layer in self.layers]

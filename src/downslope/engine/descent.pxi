@@ -44,23 +44,26 @@ cdef class Run:
     """How a member of an ensemble is trained: the settings of `Descent.run`.
 
     `order` (rows,) is the array that each epoch's order is drawn into, by `seed` and `stream` + the
-    epoch; None: rows in sequence.  A run ends after its epoch when `cancelled` (1,) is not zero.
+    epoch; None: rows in sequence.  A run ends soon after `cancelled` (1,) has become not zero.
     """
 
     cdef int64_t[::1] order
     cdef const int8_t[::1] cancelled
     cdef uint64_t seed, stream
-    cdef Py_ssize_t batch_rows, patience
-    cdef bint stops, monitors_validation
+    cdef Py_ssize_t batch_rows, patience, warm_up
+    cdef bint stops, monitors_validation, more_is_better
     cdef double min_delta
 
     def __init__(self, order, cancelled, seed, stream, batch_rows):
         self.order, self.cancelled, self.seed, self.stream = order, cancelled, seed, stream
         self.batch_rows = batch_rows
 
-    def stop_early(self, monitors_validation, patience, min_delta) -> None:
+    def stop_early(
+        self, monitors_validation, more_is_better, patience, min_delta, warm_up
+    ) -> None:
         """Stop as `EarlyStopping` does."""
         self.stops, self.monitors_validation = True, monitors_validation
+        self.more_is_better, self.warm_up = more_is_better, warm_up
         self.patience, self.min_delta = patience, min_delta
 
 
@@ -389,20 +392,21 @@ cdef class Descent:
     def run(
         self, Run run, Dataset data, Loss loss, Dataset validation, Loss validation_loss,
         Workspace ws, double[:, ::1] losses, best,
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, bool]:
         """All epochs of a run on the calling thread, with no Python in between: the same as
         `Trainer.fit` with the same settings, to the bit.
 
         losses (2, epochs): of training and of validation (left alone without validation data).
         best (parameters,): for the parameters of the best epoch, or None.
-        Returns a status and the number of epochs completed."""
+        Returns a status, the number of epochs completed, and whether there is a best one."""
         cdef char *kept = _vector(self.plan, best, writable=True)
         cdef Py_ssize_t size = self.plan.parameters * self.plan.itemsize
-        cdef Py_ssize_t epoch = 0, best_epoch = -1, batch
-        cdef double least = INFINITY, value, total
+        cdef Py_ssize_t epoch = 0, best_epoch = 0, batch    # epochs by their numbers from 1 on
+        cdef double best_value = -INFINITY if run.more_is_better else INFINITY, value, gain, total
         cdef int64_t *order = &run.order[0] if run.order is not None else NULL
         cdef Watch watch = _new_watch()
         cdef int status = OK
+        watch.cancelled = &run.cancelled[0]
         self.ready(run.batch_rows, 1)
         with nogil:
             while epoch < losses.shape[1] and not run.cancelled[0]:
@@ -423,15 +427,18 @@ cdef class Descent:
                     if run.monitors_validation:
                         value = losses[1, epoch]
                 epoch += 1
-                if not run.stops:
+                if not run.stops or epoch <= run.warm_up:
                     continue
-                if best_epoch < 0 or value < least - run.min_delta:
-                    least, best_epoch = value, epoch
+                gain = value - best_value if run.more_is_better else best_value - value
+                if gain > run.min_delta:
+                    best_value, best_epoch = value, epoch
                     if kept != NULL:
                         memcpy(kept, self._parameters, size)
-                elif epoch - best_epoch >= run.patience:
+                elif epoch - max(best_epoch, run.warm_up) >= run.patience:
                     break
-        return _propagate(status), epoch
+        if status == INTERRUPTED and not PyErr_Occurred():
+            status = OK     # cancelled; there is nothing to raise here
+        return _propagate(status), epoch, best_epoch > 0
 
     def time_phases(
         self, Dataset data, Loss loss, const int64_t[::1] order, Py_ssize_t batch_rows, int threads,
@@ -557,6 +564,15 @@ cdef class Descent:
                 first += rows
         _propagate(status)
         return total
+
+    def add_penalties(self) -> float:
+        """The layers' penalties on a batch; their gradients are added to those that are kept."""
+        cdef Step step
+        if not self.plan.penalized:
+            return 0.0
+        self.begin(&step, False, 1)
+        _add_penalties(self.plan, &step)
+        return _penalty(self.plan, self._parameters)
 
     def update(self) -> int:
         """One step with the gradients as they stand; returns a status."""

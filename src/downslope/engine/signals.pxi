@@ -9,6 +9,7 @@ cdef struct Watch:
     bint enabled    # only the main thread receives signals
     double work     # flops since the clock was read
     double seen     # when signals were last looked for (seconds)
+    const int8_t *cancelled     # not zero: another thread ends the work; or NULL
 
 
 cdef unsigned long _main_thread = threading.main_thread().ident
@@ -32,20 +33,24 @@ cdef double _now() noexcept nogil:
 cdef Watch _new_watch() noexcept:
     cdef Watch watch
     watch.enabled = PyThread_get_thread_ident() == _main_thread
-    watch.work, watch.seen = 0, _now()
+    watch.work, watch.seen, watch.cancelled = 0, _now(), NULL
     return watch
 
 
 cdef int _poll(Watch *watch, double flops) noexcept nogil:
-    """Look for signals now and then; INTERRUPTED when a handler raised."""
+    """Look for signals now and then; INTERRUPTED when a handler raised, or the work is cancelled."""
     cdef double now
     cdef int raised
-    if not watch.enabled:
+    if not watch.enabled and watch.cancelled == NULL:
         return OK
     watch.work += flops
     if watch.work < FLOPS_PER_CLOCK:
         return OK
     watch.work = 0
+    if watch.cancelled != NULL and watch.cancelled[0]:
+        return INTERRUPTED
+    if not watch.enabled:
+        return OK
     now = _now()
     if now - watch.seen < SIGNAL_INTERVAL:
         return OK
