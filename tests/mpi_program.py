@@ -73,6 +73,20 @@ def job_differ(folder):
             np.save(os.path.join(folder, f"{COMM.rank}.npy"), 0)
 
 
+def job_begin(folder):
+    """Many trainers, one after the other; each begins as rank 0's."""
+    for _ in range(3000):
+        state = np.full((1, 3), float(COMM.rank), np.float32)
+        net = ds.Network([2, 1], seed=COMM.rank)
+        momentum = ds.SGD(0.1, momentum=0.9)
+        trainer = ds.Trainer(net, optimizer=momentum, state=state, communicator=COMM)
+    try:
+        ds.Session(trainer, rows=1)
+    except ValueError as error:
+        if "without a communicator" in str(error):
+            np.save(os.path.join(folder, f"{COMM.rank}.npy"), [net.parameters, *state])
+
+
 class Trouble(ds.Callback):
     """What happens to the last rank after its third epoch."""
 

@@ -111,6 +111,18 @@ def test_memory_that_overlaps_is_refused():
     memory = np.ones(SIZE + 1)
     with pytest.raises(ValueError, match="overlap"):
         network(parameters=memory[1:], gradients=memory[:-1])
+    net = network()
+    two = np.ones((2, SIZE))
+    with pytest.raises(ValueError, match="state and parameters overlap"):
+        ds.Trainer(network(parameters=two[1]), optimizer="adam", state=two)
+    with pytest.raises(ValueError, match="state and gradients overlap"):
+        ds.Trainer(network(gradients=two[1]), optimizer="adam", state=two)
+    x, one = np.ones((1, net.inputs)), ds.Pass(net)
+    one.forward(x)
+    with pytest.raises(ValueError, match="gradients and parameters overlap"):
+        one.backward(np.ones((1, net.outputs)), net.parameters)
+    with pytest.raises(ValueError, match="out and parameters overlap"):
+        ds.Trainer(net).row_gradients(x, np.ones((1, net.outputs)), out=net.parameters[None])
 
 
 def test_a_tensor_with_a_graph_is_refused():

@@ -114,7 +114,9 @@ def test_early_stopping_by_all_its_settings(rng, settings, scale):
         assert_array_equal(ensemble.networks[i].parameters, alone.parameters)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]
+)
 def test_a_copy_has_memory_of_its_own(data, copied):
     ensemble = ds.Ensemble(2, **SHAPE, seed=0)
     ensemble.networks[0].metadata["name"] = "first"
@@ -125,6 +127,8 @@ def test_a_copy_has_memory_of_its_own(data, copied):
     other.parameters[:] = 0
     assert not other.networks[1].parameters.any()
     assert_array_equal(ensemble.predict(data[0]), outputs)
+    ensemble.parameters[:] = 0
+    assert not ensemble.networks[1].parameters.any()
 
 
 def test_iterators_are_read_once():

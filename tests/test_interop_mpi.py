@@ -70,6 +70,14 @@ def test_ranks_that_train_different_networks_are_refused(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_trainers_begin_as_that_of_the_first_rank(tmp_path):
+    done = run_job(2, "begin", tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
+    assert_array_equal(first, second)
+    assert not first[1].any()
+
+
 @pytest.mark.parametrize("kind", ["killed", "raises"])
 def test_a_rank_in_trouble_ends_the_job(tmp_path, kind):
     done = run_job(3, "trouble", tmp_path, kind)

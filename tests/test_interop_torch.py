@@ -1,6 +1,7 @@
 """PyTorch: networks as modules of its graph, and conversion both ways."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -85,6 +86,46 @@ def test_copies_share_memory_with_their_own_network(duplicate):
     other.network.parameters[:] = 1
     assert (other.flat == 1).all()
     assert not (module.flat == 1).all()
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_are_as_frozen_and_in_the_same_mode(duplicate):
+    module = as_module(network()).requires_grad_(False).eval()
+    module.register_forward_hook(double)
+    other = duplicate(module)
+    assert (other.flat.requires_grad, other.training) == (False, False)
+    x = torch.ones(2, 3, dtype=torch.float64)
+    assert (other(x) == module(x)).all()
+
+
+def double(module, arguments, output):
+    return 2 * output
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_rows(grad):
+    module = as_module(network())
+    x = torch.ones(0, 3, dtype=torch.float64, requires_grad=grad)
+    with torch.set_grad_enabled(grad):
+        y = module(x)
+    assert y.shape == (0, 2)
+    if grad:
+        y.sum().backward()
+        assert x.grad.shape == x.shape
+        assert not module.flat.grad.any()
+
+
+def test_tensors_that_stand_for_their_negative(rng):
+    z = torch.from_numpy(rng.normal(size=(4, 3)) + 1j * rng.normal(size=(4, 3)))
+    module = as_module(network())
+    assert (module(z.conj().imag) == module(-z.imag)).all()
+
+
+def test_a_bias_that_is_not_finite_is_refused():
+    linear = torch.nn.Linear(2, 1)
+    torch.nn.init.constant_(linear.bias, math.inf)
+    with pytest.raises(ValueError, match="bias must be finite"):
+        from_torch(torch.nn.Sequential(linear))
 
 
 def test_unfit_tensors_and_moved_parameters_are_refused():

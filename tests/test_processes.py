@@ -57,6 +57,30 @@ def output_of(*arguments):
     return fresh_python.output_of("-W", "ignore::DeprecationWarning", __file__, *arguments)
 
 
+def test_a_network_that_was_in_training_at_the_fork():
+    """By a thread that the child does not have."""
+    program = """
+import os, threading, numpy as np, downslope as ds
+net, forked = ds.Network([2, 1], seed=0), threading.Event()
+held = threading.Event()
+def hold():
+    with net.exclusive:
+        held.set()
+        forked.wait()
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    net.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=2)
+    net.fit(np.ones((4, 2)), np.ones((4, 1)))
+    os._exit(0)
+forked.set()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    out = fresh_python.output_of("-W", "ignore::DeprecationWarning", "-c", program)
+    assert out == "0"
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_multiprocessing(method):
     assert output_of("multiprocessing", method) == "the same"

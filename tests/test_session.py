@@ -1,9 +1,11 @@
 """Sessions: what compiled code of other projects sees, through the example that is built here."""
 
+import ctypes
 import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,66 @@ def test_sessions_of_different_threads_run_at_once(rng, online):
         alone = trainer(seed=seed)
         online.learn(ds.Session(alone, rows=1).capsule, x, y, 3)
         assert_array_equal(one.network.parameters, alone.network.parameters)
+
+
+class Table(ctypes.Structure):
+    """The ds_session of downslope_session.h, up to its `step`."""
+
+    _fields_ = (
+        ("self", ctypes.c_void_p),
+        ("sizes", ctypes.c_ssize_t * 5),
+        ("flags", ctypes.c_int * 2),
+        ("others", ctypes.c_void_p * 6),
+        (
+            "step",
+            ctypes.CFUNCTYPE(
+                ctypes.c_int,
+                ctypes.c_void_p,
+                ctypes.c_void_p,
+                ctypes.c_void_p,
+                ctypes.c_ssize_t,
+                ctypes.POINTER(ctypes.c_double),
+            ),
+        ),
+    )
+
+
+def step_from_c(capsule, x, y):
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    table = Table.from_address(pointer(capsule, b"downslope.session.1"))
+    loss = ctypes.c_double()
+    status = table.step(table.self, x.ctypes.data, y.ctypes.data, len(x), ctypes.byref(loss))
+    assert status == 0
+    return loss.value
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_larger_steps_from_python_in_between(rng, threads):
+    """The descent then computes in new memory, which has room for the session's threads."""
+    x, y = (rng.normal(size=(512, n)).astype(np.float32) for n in (200, 10))
+    first, second = (ds.Trainer(ds.Network([200, 300, 300, 10], seed=0)) for _ in range(2))
+    capsule = ds.Session(first, rows=256, threads=threads).capsule
+    for rows in 256, 512, 256:
+        expected = second.step(x[:rows], y[:rows])
+        if rows == 512:
+            assert first.step(x, y) == expected
+        else:
+            assert step_from_c(capsule, x[:rows], y[:rows]) == expected
+    assert_array_equal(first.network.parameters, second.network.parameters)
+
+
+def test_a_session_is_refused_while_another_thread_trains(rng):
+    one = trainer()
+    with one.network.exclusive, ThreadPoolExecutor(1) as pool:
+        made = pool.submit(ds.Session, one, rows=1)
+        assert "another thread is training" in str(made.exception())
+
+
+@pytest.mark.parametrize("rows", [sys.maxsize, 1 << 56])
+def test_more_rows_than_memory(rows):
+    with pytest.raises((MemoryError, OSError)):
+        ds.Session(trainer(), rows=rows)
 
 
 def test_unfit_arguments_are_refused():

@@ -472,3 +472,29 @@ def test_ctrl_c(rows, batch_size):
         finally:
             process.kill()
     assert (process.returncode, out) == (0, "went on\n"), error
+
+
+# ---- Signal handlers that call back ----
+
+NESTED = """
+import signal, numpy as np, downslope as ds
+net = ds.Network([200, 700, 700, 10], seed=0)
+trainer, one = ds.Trainer(net, threads=1), ds.Pass(net)
+x, y = np.ones((1000, 200), "f"), np.zeros((1000, 10), "f")
+small = {{"step": lambda: trainer.step(x[:2], y[:2]), "forward": lambda: one.forward(x[:2])}}
+large = {{"step": lambda: trainer.step(x, y), "forward": lambda: one.forward(x)}}
+signal.signal(signal.SIGALRM, lambda *_: small["{what}"]())
+try:
+    for _ in range(1000):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        large["{what}"]()
+except RuntimeError as error:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print("a signal handler" in str(error))
+small["{what}"]()
+"""
+
+
+@pytest.mark.parametrize("what", ["step", "forward"])
+def test_a_handler_does_not_call_what_it_interrupts(what):
+    assert fresh_python.output_of("-c", NESTED.format(what=what)) == "True"

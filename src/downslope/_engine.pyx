@@ -51,6 +51,7 @@ from downslope.session cimport DS_SESSION, DS_SESSION_ROWS, ds_session
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
     void *PyErr_Occurred() noexcept
+    Py_ssize_t PY_SSIZE_T_MAX
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
 cdef object _empty = np.empty

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from downslope import _engine, _kernels, _own_loss, _plan
 from downslope._memory import aligned_zeros
 from downslope._own_loss import Data, LossFunction, Rows
-from downslope._validate import as_memory
+from downslope._validate import as_memory, check_apart
 from downslope.losses import Loss
 from downslope.network import Network
 from downslope.optimizers import Optimizer
@@ -194,6 +194,7 @@ def _make_descent(
             row[...] = value
     else:
         state = as_memory("state", memory, shape, network.dtype)
+        check_apart(state=state, parameters=network.parameters, gradients=network._gradients)
     descent = _engine.Descent(
         network._engine_plan,
         network.parameters,

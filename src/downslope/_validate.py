@@ -333,6 +333,14 @@ def as_memory(name: str, memory: Any, shape: tuple[int, ...], dtype: np.dtype[An
     return array
 
 
+def check_apart(**memories: NDArray[Any] | None) -> None:
+    """Refuse memory that the first of these arrays shares with another; None: no array."""
+    (name, first), *others = memories.items()
+    for other_name, other in others:
+        if first is not None and other is not None and np.shares_memory(first, other):
+            raise ValueError(f"{name} and {other_name} overlap; give each memory of its own")
+
+
 def _array_over(name: str, memory: Any) -> NDArray[Any]:
     """An array over the memory of an object."""
     if isinstance(memory, np.ndarray):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 import warnings
@@ -106,6 +107,9 @@ class Ensemble:
 
     def __len__(self) -> int:
         return len(self.networks)
+
+    def __copy__(self) -> Ensemble:
+        return copy.deepcopy(self)  # one array can not be that of two
 
     def __getstate__(self) -> dict[str, Any]:
         return {"networks": self.networks}

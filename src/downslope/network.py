@@ -25,6 +25,7 @@ from downslope._validate import (
     as_seed,
     as_targets,
     as_weights,
+    check_apart,
     some_rows,
 )
 from downslope.activations import Activation
@@ -176,8 +177,7 @@ class Network:
         self._gradients: NDArray[Any] | None = (
             None if gradients is None else as_memory("gradients", gradients, shape, dtype)
         )
-        if self._gradients is not None and np.may_share_memory(self._gradients, self._parameters):
-            raise ValueError("parameters and gradients overlap; give each memory of its own")
+        check_apart(parameters=self._parameters, gradients=self._gradients)
         self.layers: list[Layer] = _plan.make_views(inputs, dense, self._parameters)
         self._inference = _engine.Inference(self._engine_plan, self._parameters)
         self._pass = Pass(self)  # of the last `forward`

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from downslope import _engine, _threads
-from downslope._validate import as_memory, as_rows, some_rows
+from downslope._validate import as_memory, as_rows, check_apart, some_rows
 
 if TYPE_CHECKING:
     from downslope.network import Network
@@ -76,6 +76,8 @@ class Pass:
         x = some_rows("X", as_rows("X", X, plan.inputs, self._parameters.dtype))
         out = np.empty((len(x), plan.outputs), self._parameters.dtype)
         with self._exclusive:
+            if self._workspace is not None:
+                self._workspace.check_idle()
             if self._workspace is None or self._workspace.rows < len(x):
                 self._workspace = _engine.Workspace(plan, len(x), True)
             self.rows = 0
@@ -144,6 +146,7 @@ class Pass:
                 rows = (self.rows,) if np.ndim(gradients) == 2 else ()
                 shape = (*rows, plan.parameters)
                 gradients = as_memory("gradients", gradients, shape, dtype)
+                check_apart(gradients=gradients, parameters=self._parameters)
             d_x = np.empty((len(d), plan.inputs), dtype)
             _engine.backward(
                 plan,

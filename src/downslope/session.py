@@ -47,8 +47,10 @@ class Session:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as it should be, the loss is a function or takes no labels, or the
-        learning rate follows a schedule.
+        If an argument is not as it should be, the loss is a function or takes no labels, the
+        learning rate follows a schedule, or the trainer has a communicator.
+    RuntimeError
+        If another thread is training the network.
 
     Examples
     --------
@@ -74,14 +76,21 @@ class Session:
                 "a session takes steps at one learning rate; give the optimizer a number, and set "
                 "trainer.learning_rate between calls"
             )
+        if trainer._stepper.ranks is not None:
+            raise ValueError(
+                "a session's steps are those of one process; make it of a trainer without a "
+                "communicator, or call Trainer.step"
+            )
         network = trainer.network
-        trainer._stepper.descent.keep_gradients(network.gradients)
+        rows, threads = as_count("rows", rows), _threads.resolve(threads)
         self.trainer = trainer
-        self.capsule: Any = _engine.Session(
-            trainer._stepper.descent,
-            trainer._stepper.losses[labels],
-            as_count("rows", rows),
-            network.outputs // loss.kind.outputs_per_target,
-            labels,
-            _threads.resolve(threads),
-        ).capsule()
+        with network.exclusive:
+            trainer._stepper.descent.keep_gradients(network.gradients)
+            self.capsule: Any = _engine.Session(
+                trainer._stepper.descent,
+                trainer._stepper.losses[labels],
+                rows,
+                network.outputs // loss.kind.outputs_per_target,
+                labels,
+                threads,
+            ).capsule()

@@ -20,7 +20,7 @@ from downslope._sampling import check_sampling
 from downslope._scale import warn_if_unscaled
 from downslope._source import make_source
 from downslope._stepper import Divergence, Stepper
-from downslope._validate import as_count, as_memory, as_number, as_row, choose
+from downslope._validate import as_count, as_memory, as_number, as_row, check_apart, choose
 from downslope.callbacks import Callback, Progress, as_callbacks
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
@@ -142,7 +142,8 @@ class Trainer:
                 "drop the dropout and the input noise, or the communicator"
             )
         ranks = Ranks(communicator, rank_order)
-        ranks.join({**_without_seed(self.network), **self._specification()}, self.network)
+        description = {**_without_seed(self.network), **self._specification()}
+        ranks.join(description, self.network, self.state)
         self._stepper.ranks = ranks
 
     @property
@@ -293,6 +294,7 @@ class Trainer:
             )
         shape, dtype = (data.rows, self.network.parameters.size), self.network.dtype
         result = np.empty(shape, dtype) if out is None else as_memory("out", out, shape, dtype)
+        check_apart(out=result, parameters=self.network.parameters)
         with self.network.exclusive:
             self._stepper.compute_row_gradients(data, result, _threads.resolve(self.threads))
         return result

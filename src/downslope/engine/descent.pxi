@@ -150,6 +150,9 @@ cdef class Descent:
     def reserve(self, Py_ssize_t batch_rows, int threads) -> None:
         """Make the workspace for batches of so many rows, and so many threads."""
         cdef Py_ssize_t rows = min(batch_rows, self.plan.block_rows)
+        if self.ws is not None:
+            self.ws.check_idle()
+            threads = max(threads, self.ws.shares)  # those of a Session, which counts on them
         if self.ws is None or self.ws.rows < rows:
             self.ws = Workspace(self.plan, rows, True, True)
         self.ws.share(threads)
@@ -384,6 +387,7 @@ cdef class Descent:
         cdef double deadline = _now() + seconds
         cdef int status
         self.ready(batch_rows, threads)
+        watch.polling = &self.ws.polling
         with nogil:
             status = self.steps_on(data, loss, rows_in_order, n, batch_rows, threads, rates,
                                    deadline, &watch, &batch, &total)
@@ -408,6 +412,7 @@ cdef class Descent:
         cdef int status = OK
         watch.cancelled = &run.cancelled[0]
         self.ready(run.batch_rows, 1)
+        watch.polling = &self.ws.polling
         with nogil:
             while epoch < losses.shape[1] and not run.cancelled[0]:
                 if order != NULL:
@@ -503,6 +508,7 @@ cdef class Descent:
         exclusive.claim()
         try:
             self.reserve(data.rows, threads)
+            watch.polling = &self.ws.polling
             with nogil:
                 status = self.step(data, loss, NULL, 0, data.rows, threads, &watch, &total)
         finally:
@@ -525,11 +531,12 @@ cdef class Descent:
         cdef Step step
         cdef double total = 0
         cdef int status
+        self.reserve(rows, threads)
+        watch.polling = &self.ws.polling
         self.begin(&step, False, batch_rows)
         step.accumulate = accumulate
         if not penalize:
             step.penalty = 0
-        self.reserve(rows, threads)
         with nogil:
             status = self.accumulate(data, loss, rows_in_order, first, rows, batch_rows, &step,
                                      threads, &watch, &total)
@@ -545,10 +552,11 @@ cdef class Descent:
         cdef Batch batch
         cdef double total = 0
         cdef int status = OK
+        self.reserve(data.rows, threads)
+        watch.polling = &self.ws.polling
         self.begin(&step, False, 1)
         none.data, none.stride = NULL, 0
         step.row_stride = target.stride
-        self.reserve(data.rows, threads)
         with nogil:
             while first < data.rows and status == OK:
                 rows = min(self.ws.rows, data.rows - first)
@@ -578,6 +586,8 @@ cdef class Descent:
         """One step with the gradients as they stand; returns a status."""
         cdef Step step
         cdef int status
+        if self.ws is not None:
+            self.ws.check_idle()
         self.begin(&step, False, 1)
         with nogil:
             status = self.finish(&step)

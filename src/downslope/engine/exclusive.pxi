@@ -10,6 +10,7 @@ cdef class Exclusive:
 
     cdef PyThread_type_lock _lock
     cdef unsigned long _owner   # the thread that holds it; 0: none
+    cdef int _generation        # the `_forks` of its claim
     cdef int _claims
     cdef str _message
 
@@ -26,8 +27,10 @@ cdef class Exclusive:
         cdef unsigned long thread = PyThread_get_thread_ident()
         if self._owner != thread:
             if not PyThread_acquire_lock(self._lock, NOWAIT_LOCK):
-                raise RuntimeError(self._message)
-            self._owner = thread
+                if self._generation == _forks:
+                    raise RuntimeError(self._message)
+                self._claims = 0    # its holder stayed behind in the process that forked
+            self._owner, self._generation = thread, _forks
         self._claims += 1
         return 0
 

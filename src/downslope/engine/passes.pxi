@@ -331,6 +331,7 @@ def forward(Plan plan, parameters, x, out, Workspace ws, int threads) -> None:
     cdef Watch watch = _new_watch()
     cdef int status
     ws.share(threads)
+    watch.polling = &ws.polling
     with nogil:
         _copy_rows(source, NULL, n, plan.inputs, plan.itemsize, ws.batch_x, threads)
         status = _forward(plan, p, ws.batch_x, n, ws, True, threads, &watch)
@@ -357,6 +358,7 @@ def backward(
     else:
         to = _vector(plan, gradients, writable=True)
     ws.share(threads)
+    watch.polling = &ws.polling
     with nogil:
         status = _backward_from(plan, p, source, n, to, row_stride, accumulate, target, ws,
                                 threads, &watch)

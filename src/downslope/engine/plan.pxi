@@ -118,6 +118,8 @@ cdef class Plan:
 
 
 cdef Py_ssize_t CACHE_LINE = 64
+# More than the bytes of a block for each of its rows and columns, with their padding.
+cdef Py_ssize_t MOST_BYTES = 64
 # Pieces of a workspace of at most so many bytes share arrays of so many.
 cdef Py_ssize_t SMALL_BYTES = 1 << 13, SHARED_BYTES = 1 << 15
 
@@ -134,6 +136,7 @@ cdef class Workspace:
     cdef readonly Plan plan
     cdef readonly Py_ssize_t rows
     cdef readonly bint training, noisy
+    cdef bint polling               # signal handlers run in the middle of a pass
     cdef ds_rows *z                 # (rows, outputs) net inputs, or NULL data
     cdef ds_rows *y                 # (rows, outputs)
     cdef ds_rows *passed            # (rows, outputs) what the next layer reads: y, or y * mask
@@ -162,6 +165,8 @@ cdef class Workspace:
         cdef Layer *layer
         self.plan, self.rows, self.training, self._arrays = plan, rows, training, []
         self.noisy = noisy
+        if rows > PY_SSIZE_T_MAX // (MOST_BYTES * (plan.inputs + plan.widest + CACHE_LINE)):
+            raise MemoryError(f"a pass of {rows} rows takes more memory than there are addresses")
         self.z = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
         self.y = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
         self.passed = <ds_rows *>calloc(plan.n_layers, sizeof(ds_rows))
@@ -218,9 +223,19 @@ cdef class Workspace:
                 one.derivative = self.plan.kernels.derivatives[layer.activation]
         return 0
 
+    cpdef int check_idle(self) except -1:
+        """Refuse a call from a signal handler in the middle of a pass."""
+        if self.polling:
+            raise RuntimeError(
+                "a signal handler calls what it has interrupted, which this thread is in the middle "
+                "of; set a flag in the handler, and act on it after the call or in a callback"
+            )
+        return 0
+
     cdef int share(self, int threads) except -1:
         """Have scratch for so many threads."""
         cdef int p
+        self.check_idle()
         if threads > self.shares:
             self.scratch = self.take(threads * self.scratch_size, self.plan.itemsize)
             self.paces = <Pace *>self.take(threads + 1, sizeof(Pace))

@@ -10,15 +10,18 @@ cdef struct Watch:
     double work     # flops since the clock was read
     double seen     # when signals were last looked for (seconds)
     const int8_t *cancelled     # not zero: another thread ends the work; or NULL
+    bint *polling   # true while handlers run, in the workspace that the work is done in; or NULL
 
 
 cdef unsigned long _main_thread = threading.main_thread().ident
+cdef int _forks = 0     # between this process and the one that imported
 
 
 def _renew_main_thread():
-    """In a forked child the thread that forked is the main one."""
-    global _main_thread
+    """In a forked child the thread that forked is the main one, and the only one."""
+    global _main_thread, _forks
     _main_thread = PyThread_get_thread_ident()
+    _forks += 1
 
 
 os.register_at_fork(after_in_child=_renew_main_thread)
@@ -33,7 +36,8 @@ cdef double _now() noexcept nogil:
 cdef Watch _new_watch() noexcept:
     cdef Watch watch
     watch.enabled = PyThread_get_thread_ident() == _main_thread
-    watch.work, watch.seen, watch.cancelled = 0, _now(), NULL
+    watch.work, watch.seen = 0, _now()
+    watch.cancelled, watch.polling = NULL, NULL
     return watch
 
 
@@ -56,7 +60,11 @@ cdef int _poll(Watch *watch, double flops) noexcept nogil:
         return OK
     watch.seen = now
     with gil:
+        if watch.polling != NULL:
+            watch.polling[0] = True
         raised = PyErr_CheckSignals()
+        if watch.polling != NULL:
+            watch.polling[0] = False
     return INTERRUPTED if raised else OK
 
 

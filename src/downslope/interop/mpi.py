@@ -42,7 +42,7 @@ class Ranks:
     Parameters
     ----------
     communicator : mpi4py.MPI.Intracomm
-        Duplicated, so that its messages are apart from the caller's.
+        Duplicated once, so that its messages are apart from the caller's.
     order : {"any", "fixed"}
         Of the sum of the ranks' gradients.
     """
@@ -61,11 +61,12 @@ class Ranks:
             )
         self._in_place = MPI.IN_PLACE
         self._fixed = choose("rank_order", order, ORDERS) == "fixed"
-        self._communicator = communicator.Dup()
+        self._communicator = _duplicate(MPI, communicator)
         self._rank, self._size = self._communicator.rank, self._communicator.size
 
-    def join(self, description: dict[str, Any], network: Network) -> None:
-        """Take the parameters and the seed of rank 0, if all ranks train the same."""
+    def join(self, description: dict[str, Any], network: Network, state: NDArray[Any]) -> None:
+        """Take the parameters, the optimiser's state and the seed of rank 0, if all ranks train the
+        same."""
         descriptions = self._communicator.allgather(description)
         for rank, other in enumerate(descriptions):
             if other != descriptions[0]:
@@ -74,7 +75,8 @@ class Ranks:
                     f"{rank} has {other}, rank 0 {descriptions[0]}"
                 )
         network.seed = self._communicator.bcast(network.seed)
-        self._communicator.Bcast(network.parameters)
+        for vector in (network.parameters, *state):
+            self._communicator.Bcast(vector)
 
     def any(self, value: bool) -> bool:
         """Whether it is so on any rank."""
@@ -170,3 +172,20 @@ class Ranks:
         else:
             self._communicator.Allreduce(self._in_place, gradients)
         return float(summary[0])
+
+
+# The key under which a communicator keeps its duplicate.
+_key: int | None = None
+
+
+def _duplicate(mpi: Any, communicator: Any) -> Any:
+    """A communicator's duplicate, the same for all who ask: there are but some thousands of them,
+    and freeing one takes all ranks at once, which no collector of garbage brings about."""
+    global _key
+    if _key is None:
+        _key = mpi.Comm.Create_keyval(delete_fn=lambda _, __, duplicate: duplicate.Free())
+    duplicate = communicator.Get_attr(_key)
+    if duplicate is None:
+        duplicate = communicator.Dup()
+        communicator.Set_attr(_key, duplicate)
+    return duplicate

@@ -7,13 +7,14 @@ optimisers and downslope's `Trainer` change the same numbers.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from downslope._validate import as_float_type
+from downslope._validate import as_finite, as_float_type
 from downslope.activations import Activation
 from downslope.layers import Dense
 from downslope.network import Network
@@ -117,16 +118,26 @@ class NetworkModule(nn.Module):  # type: ignore[misc]  # whose type mypy does no
         if torch.is_grad_enabled():
             out = _Apply.apply(rows, self.flat, network)
         else:
-            out = torch.from_numpy(network.predict(rows.detach().numpy()))
+            out = torch.from_numpy(network.predict(_numpy(rows)))
         return out.reshape(*x.shape[:-1], network.outputs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NetworkModule:
-        from copy import deepcopy
+        other = memo[id(self)] = NetworkModule(copy.deepcopy(self.network, memo))
+        other.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return other
 
-        return NetworkModule(deepcopy(self.network, memo))
+    def __reduce__(self) -> tuple[Any, tuple[Network], dict[str, Any]]:
+        return NetworkModule, (self.network,), self.__getstate__()
 
-    def __reduce__(self) -> tuple[Any, tuple[Network]]:
-        return NetworkModule, (self.network,)
+    def __getstate__(self) -> dict[str, Any]:
+        """What a module has beside its network: mode, hooks, whether it is trained."""
+        others = {k: v for k, v in vars(self).items() if k not in ("network", "_parameters")}
+        return {**others, "requires_grad": self.flat.requires_grad}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        self.flat.requires_grad_(state.pop("requires_grad"))
+        super().__setstate__(state)
 
 
 class _Apply(torch.autograd.Function):  # type: ignore[misc]
@@ -135,16 +146,20 @@ class _Apply(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(context: Any, x: Any, flat: Any, network: Network) -> Any:
         context.save_for_backward(flat)  # which lets PyTorch see whether it changes meanwhile
-        context.own = Pass(network)
-        return torch.from_numpy(context.own.forward(x.detach().numpy()))
+        context.inputs, context.own = network.inputs, Pass(network) if len(x) else None
+        if context.own is None:
+            return x.new_empty(0, network.outputs)
+        return torch.from_numpy(context.own.forward(_numpy(x)))
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(context: Any, d_out: Any) -> tuple[Any, Any, None]:
         (flat,) = context.saved_tensors
-        gradients = torch.empty_like(flat) if context.needs_input_grad[1] else None
+        gradients = torch.zeros_like(flat) if context.needs_input_grad[1] else None
+        if context.own is None:
+            return d_out.new_empty(0, context.inputs), gradients, None
         d_x = context.own.backward(
-            d_out.numpy(), None if gradients is None else gradients.detach().numpy()
+            _numpy(d_out), None if gradients is None else gradients.detach().numpy()
         )
         return torch.from_numpy(d_x), gradients, None
 
@@ -194,7 +209,7 @@ def from_torch(module: Any) -> Network:
     network = Network(layers[0][0].in_features, dense, dtype=dtype)
     for layer, (linear, _) in zip(network.layers, layers, strict=True):
         if layer.bias is not None:
-            layer.bias[:] = _numpy(linear.bias)
+            layer.bias[:] = as_finite("bias", _numpy(linear.bias)[None])[0]
     return network
 
 
@@ -252,4 +267,4 @@ def _has_arguments(module: Any, arguments: dict[str, Any]) -> bool:
 
 
 def _numpy(tensor: Any) -> NDArray[Any]:
-    return np.asarray(tensor.detach().cpu().numpy())
+    return np.asarray(tensor.detach().cpu().resolve_neg().numpy())
