@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -372,23 +373,18 @@ def _train(members: Sequence[_Member], threads: int) -> None:
             cancelled[0] = 1
             errors.append(error)
 
-    helpers = [threading.Thread(target=work) for _ in range(min(threads, len(members)) - 1)]
-    for helper in helpers:
-        helper.start()
-    try:
-        work()
-        _join(helpers)
-    except BaseException:  # Ctrl-C, while this thread had no member to train
-        cancelled[0] = 1
-        _join(helpers)
-        raise
+    count = min(threads, len(members))
+    with ThreadPoolExecutor(count) as pool:
+        helping = [pool.submit(work) for _ in range(count - 1)]
+        try:
+            work()
+            wait(helping)
+        except BaseException:  # Ctrl-C, while this thread had no member to train
+            cancelled[0] = 1
+            wait(helping)
+            raise
     if errors:
         raise errors[0]
-
-
-def _join(helpers: list[threading.Thread]) -> None:
-    for helper in helpers:
-        helper.join()
 
 
 def _taken(members: Iterator[_Member], lock: threading.Lock) -> Iterator[_Member]:
