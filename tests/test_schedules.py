@@ -272,6 +272,30 @@ def test_the_search_refuses_what_diverges_at_once(rng):
         ds.find_learning_rate(make_network(), x, y, lowest=1e20, highest=1e30)
 
 
+def test_the_search_of_a_loss_below_zero(rng):
+    """Such as a likelihood: it diverges where the loss rises far, not where it is negative."""
+    x = rng.normal(size=(64, 3))
+    y = 0.05 * x[:, :1] * x[:, 1:2]
+    options = {"loss": "gaussian_nll", "optimizer": "adam"}
+    network = ds.Network([3, 8, 2], activation="tanh", seed=0)
+    network.fit(x, y, epochs=200, **options)
+    search = ds.find_learning_rate(network, x, y, **options)
+    assert search.losses[0] < 0
+    rise = 3 * np.maximum(abs(search.losses[0]), np.maximum.accumulate(-search.losses))
+    assert (search.losses[1:] <= (np.minimum.accumulate(search.losses) + rise)[:-1]).all()
+    assert 10 < len(search.losses) < 100
+    assert 1e-6 < search.suggestion < 0.1
+
+
+def test_the_search_of_a_loss_that_falls_through_zero(rng):
+    x = rng.normal(size=(200, 3))
+    y = 0.01 * x[:, :1]
+    network = ds.Network([3, 8, 2], activation="tanh", seed=0)
+    search = ds.find_learning_rate(network, x, y, loss="gaussian_nll", optimizer="adam")
+    assert search.losses[0] > 0
+    assert (search.losses < 0).sum() > 10
+
+
 def test_the_search_takes_what_fit_takes(rng):
     x, y = make_data(rng)
     weight = rng.uniform(1, 2, size=len(x))

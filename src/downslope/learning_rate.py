@@ -99,7 +99,9 @@ def find_learning_rate(
     smoothing : float, default 0.9
         What is left of the running mean of the losses after each step, in [0, 1).
     divergence : float, default 4.0
-        The search ends when the smoothed loss is so many times the least one, above 1.
+        The search ends when the smoothed loss is so many times the least one, above 1.  Where the
+        least is not positive, the loss ends it by a rise of ``divergence - 1`` times the size of
+        the first or of the least one, whichever is larger.
     threads : int, optional
 
     Returns
@@ -167,7 +169,7 @@ def _losses(
     order = np.empty(data.rows, np.int64)
     batch_size, first, epoch = min(batch_size, data.rows), data.rows, 0
     losses: list[float] = []
-    mean, least = 0.0, math.inf
+    mean, limit = 0.0, math.inf
     for step, rate in enumerate(rates):
         if first + batch_size > data.rows:
             stream = _plan.STREAM_ORDER + epoch
@@ -182,8 +184,16 @@ def _losses(
         first += batch_size
         mean = smoothing * mean + (1 - smoothing) * total / batch_size
         smoothed = mean / (1 - smoothing ** (step + 1))
-        if smoothed > divergence * least:
+        if smoothed > limit:
             break
-        least = min(least, smoothed)
         losses.append(smoothed)
+        limit = _limit(losses[0], min(losses), divergence)
     return np.array(losses)
+
+
+def _limit(first: float, least: float, divergence: float) -> float:
+    """The loss above which it diverges, after these."""
+    if least > 0:
+        return divergence * least
+    # The multiple of a negative loss would lie below it, and that of one near zero next to it.
+    return least + (divergence - 1) * max(abs(first), abs(least))
