@@ -344,6 +344,43 @@ def test_wrong_class_weights(rng, weight, error, message):
         make_net().fit(*make_data(rng), loss="cross_entropy", class_weight=weight)
 
 
+def logistic(outputs, labels):
+    """A loss function of one output and labels 0 and 1 of shape (rows,)."""
+    t, z = labels[:, np.newaxis], outputs.astype(float)
+    return (np.logaddexp(0, z) - t * z).mean(axis=1), (1 / (1 + np.exp(-z)) - t) / len(t)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint64"])
+@pytest.mark.parametrize("weight", ["balanced", [0.5, 2.0], {0: 0.5, 1: 2.0}], ids=str)
+def test_class_weights_of_a_loss_function(rng, weight, dtype):
+    """There may be more classes than outputs."""
+    x, _ = make_data(rng)
+    y = (x[:, 0] > 0.5).astype(dtype)
+    factors = [0.5, 2.0] if weight != "balanced" else len(y) / (2 * np.bincount(y.astype(int)))
+    by_class, by_row = (ds.Network([4, 1], seed=0) for _ in range(2))
+    by_class.fit(x, y, loss=logistic, class_weight=weight, epochs=2)
+    by_row.fit(x, y, loss=logistic, sample_weight=np.array(factors)[y], epochs=2)
+    np.testing.assert_array_equal(by_class.parameters, by_row.parameters)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"class_weight": [1, 2]}, {"class_weight": "balanced"}, {"sampling": "stratified"}],
+    ids=str,
+)
+def test_labels_below_zero_are_no_classes(rng, options):
+    """Not even for a loss function, which takes any: they would count from the end."""
+
+    class Watch(ds.Callback):
+        def on_fit_begin(self, trainer):
+            raise AssertionError("the run has begun")
+
+    x, _ = make_data(rng)
+    y = np.where(x[:, 0] > 0, 1, -1)
+    with pytest.raises(ValueError, match=r"needs class labels 0, 1, 2 and so on; found -1"):
+        ds.Network([4, 1]).fit(x, y, loss=logistic, callbacks=[Watch()], **options)
+
+
 def test_class_weights_need_classes(rng):
     x, _ = make_data(rng)
     with pytest.raises(ValueError, match="class_weight needs classes"):

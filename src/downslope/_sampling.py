@@ -67,7 +67,7 @@ class Order:
             if self._cumulative[-1] == 0:
                 raise ValueError("sampling='weighted' needs a weight that is not zero")
         elif sampling == "stratified":
-            labels = y if data.has_labels else _classes(y)
+            labels = _labels("sampling='stratified'", y) if data.has_labels else _classes(y)
             self._labels = labels if rows is None else labels[rows]
 
     def draw(self, seed: int, epoch: int) -> NDArray[np.int64] | None:
@@ -91,6 +91,16 @@ class Order:
         places = np.searchsorted(self._cumulative, uniform * self._cumulative[-1], side="right")
         last = np.searchsorted(self._cumulative, self._cumulative[-1])  # against rounding up
         return np.minimum(places, last)
+
+
+def _labels(what: str, y: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels (rows,) that can count classes; those for a loss function have come unchecked."""
+    if y.min() < 0:
+        raise ValueError(
+            f"{what} needs class labels 0, 1, 2 and so on; found {y.min()}: make them with "
+            "numpy.unique(y, return_inverse=True)[1]"
+        )
+    return y.astype(np.int64, copy=False)
 
 
 def _classes(y: NDArray[Any]) -> NDArray[np.int64]:
@@ -136,7 +146,12 @@ def with_class_weight(
         return data
     x, y, weight = data.arrays
     shares = _class_shares(y, data.has_labels, loss)
-    classes = outputs if shares is None else shares.shape[1]
+    if shares is None:
+        y = _labels("class_weight", y)
+        # A function's labels may be of more classes than there are outputs, of two for one output.
+        classes = outputs if isinstance(loss, Loss) else max(outputs, 2, int(y.max()) + 1)
+    else:
+        classes = shares.shape[1]
     if isinstance(class_weight, str) and class_weight == "balanced":
         counts = np.bincount(y, minlength=classes) if shares is None else shares.sum(axis=0)
         present = np.count_nonzero(counts)
