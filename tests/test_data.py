@@ -337,11 +337,19 @@ def test_validation_has_no_class_weights(rng):
         ({3: 1}, ValueError, r"class 3, but classes are 0 .. 2"),
         ({"a": 1}, TypeError, "classes of class_weight must be integers"),
         ({0: -1}, ValueError, r"class_weight\[0\] must be a finite number at least 0"),
+        ({0: 1e39}, ValueError, r"must not exceed 3.4e\+38, the greatest number of float32"),
     ],
 )
 def test_wrong_class_weights(rng, weight, error, message):
     with pytest.raises(error, match=message):
         make_net().fit(*make_data(rng), loss="cross_entropy", class_weight=weight)
+
+
+def test_class_weights_times_sample_weights_that_overflow(rng):
+    x, y = make_data(rng)
+    weights = {"class_weight": [1e30] * 3, "sample_weight": np.full(len(x), 1e30)}
+    with pytest.raises(ValueError, match="class_weight, times sample_weight, must not exceed"):
+        make_net().fit(x, y, loss="cross_entropy", **weights)
 
 
 def logistic(outputs, labels):

@@ -160,8 +160,15 @@ def with_class_weight(
         )
     else:
         weights = _given_weights(class_weight, classes)
-    factors = (weights[y] if shares is None else shares @ weights).astype(x.dtype)
-    return data.with_weight(factors if weight is None else factors * weight)
+    with np.errstate(over="ignore", invalid="ignore"):  # the check that follows finds it
+        factors = (weights[y] if shares is None else shares @ weights).astype(x.dtype)
+        product = factors if weight is None else factors * weight
+    if not np.isfinite(product).all():
+        raise ValueError(
+            f"class_weight, times sample_weight, must not exceed {np.finfo(x.dtype).max:.3g}, the "
+            f"greatest number of {x.dtype}; got class_weight={class_weight!r}: give smaller weights"
+        )
+    return data.with_weight(product)
 
 
 def _class_shares(
