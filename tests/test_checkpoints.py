@@ -249,6 +249,44 @@ def test_a_resumed_trainer_saves_the_run_it_will_finish(path):
     assert path.read_bytes() == copies.copies[9].read_bytes()
 
 
+FUNCTIONS = """
+import functools, sys
+import numpy as np
+import downslope as ds
+
+def loss(outputs, targets):
+    return ((outputs - targets) ** 2).mean(axis=1), 2 * (outputs - targets) / targets.size
+
+class Weighed:
+    def __call__(self, outputs, targets):
+        return loss(outputs, targets)
+
+def rate(factor, step):
+    return factor / (1 + step)
+
+x = np.linspace(-1, 1, 40).reshape(-1, 1)
+path, mode, case = sys.argv[1:]
+losses = {"function": loss, "instance": Weighed(), "partial": functools.partial(loss)}
+net = ds.Network([1, 4, 1], activation="tanh", seed=0)
+trainer = ds.Trainer(net, losses[case], ds.SGD(functools.partial(rate, 0.1)))
+if mode == "resume":
+    trainer.resume(path)
+callbacks = [] if mode == "whole" else [ds.Checkpoint(path)]
+trainer.fit(x, x**2, epochs=2 if mode == "begin" else 4, callbacks=callbacks)
+print(net.parameters.tolist())
+"""
+
+
+@pytest.mark.parametrize("case", ["function", "instance", "partial"])
+def test_functions_are_resumed_in_another_process(path, case):
+    """For a loss and for a learning rate; what names them holds no address."""
+    begun, resumed, whole = (
+        fresh_python.output_of("-c", FUNCTIONS, str(path), mode, case)
+        for mode in ("begin", "resume", "whole")
+    )
+    assert begun != resumed == whole
+
+
 def test_the_seed_of_the_network_is_resumed(path):
     """A program that gives no seed has another one each time."""
     case = CASES["SGD"]

@@ -4,6 +4,8 @@ layers, averages.  The formulas themselves: test_kernels.py, test_trajectories.p
 from __future__ import annotations
 
 import copy
+import functools
+import math
 import pickle
 import sys
 
@@ -418,6 +420,25 @@ def test_lbfgs_ends_when_it_has_converged_or_is_told_to(rng):
     before = frozen.parameters.copy()
     frozen.fit(x, y, optimizer="lbfgs", epochs=5)
     np.testing.assert_array_equal(frozen.parameters, before)
+
+
+class Rate:
+    def __call__(self, step):
+        return 0.1
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [
+        (math.exp, "math.exp"),
+        (functools.partial(max, 0.1), "functools.partial"),
+        (Rate(), f"{__name__}.Rate"),
+        (Rate().__call__, f"{__name__}.Rate.__call__"),
+    ],
+)
+def test_a_function_for_a_rate_is_shown_without_its_address(rate, shown):
+    assert repr(ds.SGD(rate)) == f"SGD(learning_rate=Custom({shown}), momentum=0.0, nesterov=False)"
+    assert repr(ds.schedules.Custom(rate)) == f"Custom({shown})"
 
 
 def test_what_lbfgs_does_not_do(rng, monkeypatch):

@@ -51,6 +51,13 @@ def choose(
     raise ValueError(f"unknown {what} {name!r}; {hint}choose one of: {', '.join(names)}")
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """What a function is called, with its module; of other callables, the type.  Unlike their
+    `repr`, which may hold an address, it is the same in every process."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(named, '__module__', None)}.{named.__qualname__}"
+
+
 def as_count(name: str, value: object, *, at_least: int = 1) -> int:
     """A whole number of at least `at_least`, or an error that names the argument."""
     if type(value) is int and value >= at_least:

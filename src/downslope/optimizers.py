@@ -103,6 +103,8 @@ class Optimizer(ABC):
     def __repr__(self) -> str:
         common = {field.name: field.default for field in fields(Optimizer)}
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        if (schedule := self.schedule) is not None:  # which shows a function by its name
+            shown["learning_rate"] = schedule
         parts = [
             f"{name}={value!r}"
             for name, value in shown.items()

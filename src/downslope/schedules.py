@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope import _kernels
-from downslope._validate import as_count, as_number, choose
+from downslope._validate import as_count, as_number, choose, name_of
 
 __all__ = [
     "Constant",
@@ -283,8 +283,7 @@ class Custom(Schedule):
             )
 
     def __repr__(self) -> str:
-        module, name = (getattr(self.function, key, "") for key in ("__module__", "__qualname__"))
-        return f"Custom({module}.{name})" if name else f"Custom({self.function!r})"
+        return f"Custom({name_of(self.function)})"
 
     def at(self, steps: _Values) -> _Values:
         return np.array([self._rate(int(step)) for step in steps])

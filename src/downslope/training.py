@@ -20,7 +20,15 @@ from downslope._sampling import check_sampling
 from downslope._scale import warn_if_unscaled
 from downslope._source import make_source
 from downslope._stepper import Divergence, Stepper
-from downslope._validate import as_count, as_memory, as_number, as_row, check_apart, choose
+from downslope._validate import (
+    as_count,
+    as_memory,
+    as_number,
+    as_row,
+    check_apart,
+    choose,
+    name_of,
+)
 from downslope.callbacks import Callback, Progress, as_callbacks
 from downslope.checkpoints import CallbackState, read_checkpoint, write_checkpoint
 from downslope.history import History
@@ -502,7 +510,8 @@ class Trainer:
 
     def _specification(self) -> dict[str, str]:
         """What must be the same in the trainer that a checkpoint is read into."""
-        return {"loss": repr(self.loss), "optimizer": repr(self.optimizer)}
+        loss = repr(self.loss) if isinstance(self.loss, Loss) else name_of(self.loss)
+        return {"loss": loss, "optimizer": repr(self.optimizer)}
 
     # ---- The whole loop ----
 
