@@ -138,6 +138,26 @@ def test_logs_and_history(rng):
     assert make_trainer().fit(x, y, epochs=3).loss == history.loss
 
 
+@pytest.mark.parametrize("loss", ["hinge", "mse"])
+def test_signs_that_are_all_positive_part_at_zero_too(rng, loss):
+    """As the loss or the training targets say."""
+    x, _ = make_data(rng)
+    y = np.where(x[:, :1] > 0, 1.0, -1.0)
+    positive = y[:, 0] > 0
+    net = ds.Network([3, 1], weights="zeros")
+    net.parameters[-1] = 0.2
+    options = {"loss": loss, "optimizer": ds.SGD(1e-9), "metrics": ["accuracy", "f1"]}
+    validation = (x[positive], y[positive])
+    history = net.fit(x, y, validation_data=validation, **options)
+    assert history.metrics["val_accuracy"] == history.metrics["val_f1"] == [1.0]
+    assert history.metrics["accuracy"] == [positive.mean()]
+    if loss == "hinge":
+        history = net.fit(*validation, validation_data=(x, y), **options)
+        assert history.metrics["accuracy"] == [1.0]
+        history = net.fit([(x, y)], validation_data=validation, **options)
+        assert history.metrics["val_accuracy"] == [1.0]
+
+
 def test_metrics_of_a_split_are_of_its_two_parts(rng):
     x, y = make_data(rng)
     sizes = ds.Metric("sizes", lambda t, o: len(t) + len(o) / 1000, True)

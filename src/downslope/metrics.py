@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from downslope._own_loss import Data
+from downslope._own_loss import Data, LossFunction
 from downslope._validate import as_count, choose
+from downslope.losses import Loss
 
 _Array = NDArray[Any]
 
@@ -75,10 +76,11 @@ class Metric:
             ) from None
 
 
-def accuracy(targets: _Array, outputs: _Array) -> float:
+def accuracy(targets: _Array, outputs: _Array, *, signs: bool = False) -> float:
     """The share of right answers: the greatest output for classes that exclude each other, else
-    each output on its own side of a half (of zero, where targets are -1 and 1)."""
-    truth, guess = _answers(targets, outputs)
+    each output on its own side of a half (of zero, where targets are -1 and 1; `signs` says that
+    they are, should there be no -1 among these)."""
+    truth, guess = _answers(targets, outputs, signs)
     return float(np.mean(truth == guess))
 
 
@@ -107,10 +109,13 @@ def _among_greatest(k: int, targets: _Array, outputs: _Array) -> float:
     return float(np.mean((outputs > own).sum(axis=1) < k))
 
 
-def f1(targets: _Array, outputs: _Array) -> float:
+def f1(targets: _Array, outputs: _Array, *, signs: bool = False) -> float:
     """The harmonic mean of precision and recall, ``2 TP / (2 TP + FP + FN)``: of the positive class
-    for one output, else the mean over the classes (macro), those that occur nowhere left out."""
-    truth, guess = _answers(targets, outputs)
+    for one output, else the mean over the classes (macro), those that occur nowhere left out.
+
+    Answers are as those of `accuracy`.
+    """
+    truth, guess = _answers(targets, outputs, signs)
     if truth.ndim == 1:
         classes = np.arange(outputs.shape[1])
         truth, guess = truth[:, np.newaxis] == classes, guess[:, np.newaxis] == classes
@@ -191,9 +196,12 @@ _ELSEWHERE = {
 }
 
 
-def as_metrics(metrics: Any, data: Data | None, outputs: int) -> list[Metric]:
-    """The metrics of a list of names, `Metric` objects and functions, fit for a network with so
-    many outputs and the targets of the rows that they are computed on (None: there are none).
+def as_metrics(
+    metrics: Any, loss: Loss | LossFunction, data: Data | None, outputs: int
+) -> list[Metric]:
+    """The metrics of a list of names, `Metric` objects and functions, fit for a loss, a network
+    with so many outputs, and the targets of the rows that they are computed on (None: there are
+    none).
 
     Raises
     ------
@@ -215,11 +223,20 @@ def as_metrics(metrics: Any, data: Data | None, outputs: int) -> list[Metric]:
                 "metrics are computed on rows that stay: with batches, give validation_data=(X, y)"
             )
         return checked
-    for metric in checked:
-        function = getattr(metric.function, "func", metric.function)
-        if function in _OF_CLASSES or function in _OF_VALUES:
-            _check_targets(metric, data.arrays[1], outputs)
-    return checked
+    return [_fitted(metric, loss, data.arrays[1], outputs) for metric in checked]
+
+
+def _fitted(metric: Metric, loss: Loss | LossFunction, targets: _Array, outputs: int) -> Metric:
+    """The metric, checked against the targets; one with a threshold has that of all of them, which
+    some of them alone may not show: where all are 1, they may be signs or numbers in [0, 1]."""
+    function = getattr(metric.function, "func", metric.function)
+    if function in _OF_CLASSES or function in _OF_VALUES:
+        _check_targets(metric, targets, outputs)
+    if function in (accuracy, f1):
+        of_signs = isinstance(loss, Loss) and loss.kind.targets == "signs"
+        if of_signs or _are_signs(targets):
+            return replace(metric, function=partial(function, signs=True))
+    return metric
 
 
 def _check_targets(metric: Metric, targets: _Array, outputs: int) -> None:
@@ -260,13 +277,13 @@ def _as_metric(metric: Any) -> Metric:
 _NEEDS_CLASSES = "the targets must be classes: labels, numbers in [0, 1], or -1 and 1"
 
 
-def _answers(targets: _Array, outputs: _Array) -> tuple[_Array, _Array]:
+def _answers(targets: _Array, outputs: _Array, signs: bool = False) -> tuple[_Array, _Array]:
     """What is right and what the outputs say: classes (rows,), or yes and no (rows, outputs)."""
     labels = _labels(targets, outputs)
     if labels is not None:
         return labels, outputs.argmax(axis=1)
     targets = _as_columns(targets)
-    middle = 0.0 if _are_signs(targets) else 0.5
+    middle = 0.0 if signs or _are_signs(targets) else 0.5
     return targets >= middle, outputs >= middle
 
 

@@ -637,7 +637,7 @@ class Trainer:
         measured = validation if source.data is None else source.data
         if source.data is not None:
             warn_if_unscaled(source.data.arrays[0])
-        self.metrics = as_metrics(metrics, measured, self.network.outputs)
+        self.metrics = as_metrics(metrics, self.loss, measured, self.network.outputs)
         held_out = 0 if validation is None else validation.rows
         run = Run(source.count, held_out, batch, shuffle, sampling, self.epoch)
 
