@@ -200,6 +200,28 @@ def test_schedule():
     np.testing.assert_allclose(result.x, point, rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.parametrize("tolerance", [None, 1e-9])
+def test_a_rate_of_zero_is_a_step_that_stands_still(tolerance):
+    """It is no end, and meets no tolerance of steps and values."""
+    common = {
+        "fun": lambda x: (x - 1) ** 2,
+        "x0": 0.0,
+        "step_tolerance": tolerance,
+        "value_tolerance": tolerance,
+    }
+    warmup = ds.schedules.Warmup(ds.schedules.Constant(0.1), 10, start=0)
+    for options in (
+        {"optimizer": ds.SGD(warmup)},
+        {"learning_rate": lambda step: min(0.1, 0.01 * step)},
+    ):
+        result = ds.minimize(**common, **options)
+        assert result.success, result.message
+        assert (result.learning_rates[0], result.path[1]) == (0, 0)
+        assert result.x == pytest.approx(1, abs=1e-3)
+    result = ds.minimize(**common, optimizer=ds.SGD(ds.schedules.Cosine(0.01, 50)), steps=60)
+    assert (result.nit, result.message) == (60, "the limit of 60 steps was reached")
+
+
 def test_backtracking():
     result = ds.minimize(
         bowl,

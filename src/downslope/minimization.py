@@ -119,7 +119,8 @@ def minimize(
     gradient_tolerance : float, default 1e-6
         Stop where no component of the gradient is larger.
     step_tolerance, value_tolerance : float, optional
-        Stop after a step that changes no variable, or the value, by more.
+        Stop after a step that changes no variable, or the value, by more; those of rate 0, as a
+        schedule may have, do not count.
     seed : int, default 0
         Of a random start.
 
@@ -345,6 +346,7 @@ class _Run:
         self.path: list[NDArray[np.float64]] = []
         self.values: list[float] = []
         self._rates: list[float] = []
+        self.stuck = False  # whether backtracking found no rate at which the value falls
         self._arrive(_finite_start(objective.value(self.x)))
         if not np.isfinite(self.slope).all():
             raise ValueError("the gradient must be finite at the start: choose another x0")
@@ -352,6 +354,11 @@ class _Run:
     @property
     def nit(self) -> int:
         return len(self._rates)
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether there was no step yet, or the last one was of rate 0, as schedules may have."""
+        return not self._rates or self._rates[-1] == 0
 
     def _arrive(self, value: float) -> None:
         self.slope = self._objective.slope(self.x)
@@ -384,13 +391,9 @@ class _Run:
             rate /= 2
         else:
             rate, value = 0.0, self._try(0.0)
+            self.stuck = True
         self._rates.append(rate)
         self._arrive(value)
-
-    @property
-    def stuck(self) -> bool:
-        """Whether backtracking found no rate at which the value falls."""
-        return self.nit > 0 and self._rates[-1] == 0
 
     def result(self, message: str, success: bool) -> MinimizeResult:
         return MinimizeResult(
@@ -436,7 +439,7 @@ class _Limits:
         largest = float(np.abs(run.slope).max())
         if largest <= self.gradient:
             return f"the gradient, at most {largest:.2g}, is within gradient_tolerance"
-        if run.nit == 0 or run.stuck:
+        if run.stood_still:
             return ""
         step = float(np.abs(run.path[-1] - run.path[-2]).max())
         if self.step is not None and step <= self.step:
