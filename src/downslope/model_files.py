@@ -19,7 +19,8 @@ from downslope.activations import Activation
 from downslope.layers import TRAINING_OPTIONS, Dense
 from downslope.network import Network
 
-# Key of the description of the network in a file's metadata.
+# Key of the description of the network in a file's metadata; a checkpoint's own begin with it and
+# a point.
 _ARCHITECTURE = "downslope"
 
 
@@ -63,8 +64,12 @@ def to_file(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Tensors and metadata of a network's file."""
     texts = {**network.metadata, **metadata}
-    if _ARCHITECTURE in texts:
-        raise ValueError(f"metadata must not have the key {_ARCHITECTURE!r}: the file needs it")
+    for key in texts:
+        if str(key).split(".")[0] == _ARCHITECTURE:
+            raise ValueError(
+                f"metadata must not have the key {key!r}: {_ARCHITECTURE!r} and what begins with "
+                f"{_ARCHITECTURE + '.'!r} are the file's own; choose another name"
+            )
     names = _tensor_shapes(network.inputs, network._dense)
     return (
         dict(zip(names, network._views(), strict=True)),

@@ -526,7 +526,8 @@ validation_data, validation_split, callbacks, on_divergence, threads, verbose
         Raises
         ------
         TypeError, ValueError
-            If the metadata are not text, or have the key "downslope".
+            If the metadata are not text, or have the key "downslope" or one that begins with
+            "downslope.".
         OSError
             If the file can not be written.
         """
