@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -478,6 +479,8 @@ def test_best_epoch():
     assert ds.History().best_epoch is None
     assert ds.History(loss=[3.0, 1.0, 1.0, 2.0]).best_epoch == 1
     assert ds.History(loss=[3.0, 2.0, 1.0], val_loss=[2.0, 1.0, 4.0]).best_epoch == 1
+    assert ds.History(loss=[math.nan, 1.0, 0.5]).best_epoch == 2
+    assert ds.History(loss=[1.0], val_loss=[math.nan]).best_epoch is None
 
 
 def test_the_loss_of_an_epoch_is_of_its_rows_as_they_were_met(rng):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,9 +48,11 @@ class History:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch, from 0, with the least validation loss (training loss without validation)."""
+        """The epoch, from 0, with the least validation loss (training loss without validation);
+        None if no loss is a number."""
         losses = self.val_loss or self.loss
-        return min(range(len(losses)), key=losses.__getitem__) if losses else None
+        numbers = [epoch for epoch, loss in enumerate(losses) if not math.isnan(loss)]
+        return min(numbers, key=losses.__getitem__, default=None)
 
     def append(self, logs: dict[str, float], seconds: float) -> None:
         """Add an epoch."""
