@@ -300,8 +300,11 @@ class _Objective:
     def __init__(self, fun: Any, gradient: Any, shape: tuple[int, ...]) -> None:
         if not callable(fun):
             raise TypeError(f"fun must be a function of the point; got {fun!r}")
-        if gradient not in (None, True) and not callable(gradient):
-            raise TypeError(f"gradient must be a function of the point or True; got {gradient!r}")
+        if not (gradient is None or gradient is True or callable(gradient)):
+            raise TypeError(
+                "gradient must be a function of the point, True where fun returns it with the "
+                f"value, or None for differences; got {gradient!r}"
+            )
         self._fun, self._gradient, self._shape = fun, gradient, shape
         self._returned: Any = None  # the gradient that came with the last value
         self.nfev = self.njev = 0
