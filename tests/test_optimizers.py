@@ -447,6 +447,8 @@ def test_what_lbfgs_does_not_do(rng, monkeypatch):
     trainer = ds.Trainer(one_layer(), optimizer="lbfgs")
     with pytest.raises(TypeError, match=r"LBFGS has no use for step\(\)"):
         trainer.step(x, y)
+    with pytest.raises(TypeError, match=r"LBFGS has no use for learn_one\(\)"):
+        trainer.learn_one(x[0], y[0])
     with pytest.raises(TypeError, match=r"LBFGS has no use for update\(\)"):
         trainer.update()
     with pytest.raises(TypeError, match="LBFGS has no use for a learning rate"):

@@ -245,7 +245,7 @@ class Trainer:
         >>> trainer.learn_one([1.0, 2.0], 3.0)
         4.5
         """
-        self._refuse_lbfgs("step()")
+        self._refuse_lbfgs("learn_one()")
         loss = self._stepper.step_ready(x, y, 1, _threads.resolve(self.threads))
         if loss is None:
             loss = self.step(as_row("x", x, self.network.inputs), np.asarray(y)[None])
