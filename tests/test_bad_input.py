@@ -590,8 +590,9 @@ FIT = {
         ValueError,
         "contradict each other; give one of them",
     ),
-    "validation inputs alone": ({"validation_data": X}, TypeError, r"must be \(X, y\) or"),
-    "validation of four": ({"validation_data": (X, Y, X, Y)}, TypeError, r"must be \(X, y\) or"),
+    "validation inputs alone": ({"validation_data": X}, TypeError, r"\(X, y\) or .*got ndarray"),
+    "validation of one": ({"validation_data": (X,)}, TypeError, "got tuple of length 1"),
+    "validation of four": ({"validation_data": (X, Y, X, Y)}, TypeError, "got tuple of length 4"),
     "validation weights": (
         {"validation_data": (X, Y, np.ones(3))},
         ValueError,

@@ -255,7 +255,7 @@ def test_a_resumed_run_of_batches(rng, tmp_path):
         (5, {}, TypeError, "iterable of batches"),
         ([], {}, ValueError, "there are no batches"),
         ([5], {}, TypeError, r"a batch must be \(X, y\)"),
-        ([(np.ones((3, 4)),)], {}, TypeError, r"a batch must be \(X, y\)"),
+        ([(np.ones((3, 4)),)], {}, TypeError, r"a batch must be \(X, y\).*got tuple of length 1"),
         ([(np.ones((3, 4)), [0, 1])], {}, ValueError, "as many rows"),
         ([], {"sample_weight": [1]}, ValueError, "sample_weight needs all rows"),
         ([], {"sampling": "stratified"}, ValueError, "sampling needs all rows"),

@@ -105,13 +105,18 @@ def validation_set(
     network: Network, loss: Loss | LossFunction, validation_data: tuple[Any, ...]
 ) -> Data:
     """The data set of the argument `validation_data`."""
-    if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-        raise TypeError(
-            "validation_data must be (X, y) or (X, y, sample_weight); "
-            f"got {type(validation_data).__name__}"
-        )
-    x, y, *weight = validation_data
+    x, y, *weight = _parts("validation_data", validation_data)
     return network.dataset(x, y, loss, weight[0] if weight else None, "_val")
+
+
+def _parts(what: str, given: Any) -> tuple[Any, ...] | list[Any]:
+    """The two or three parts of a data set, as they are."""
+    if isinstance(given, tuple | list) and len(given) in (2, 3):
+        return given
+    found = type(given).__name__
+    if isinstance(given, tuple | list):
+        found += f" of length {len(given)}"
+    raise TypeError(f"{what} must be (X, y) or (X, y, sample_weight); got {found}")
 
 
 def batch_set(
@@ -130,11 +135,7 @@ def batch_set(
 
 
 def _batch_part(network: Network, loss: Loss | LossFunction, batch: Any, class_weight: Any) -> Data:
-    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-        raise TypeError(
-            f"a batch must be (X, y) or (X, y, sample_weight); got {type(batch).__name__}"
-        )
-    x, y, *weight = batch
+    x, y, *weight = _parts("a batch", batch)
     data = network.dataset(x, y, loss, weight[0] if weight else None)
     return with_class_weight(data, class_weight, loss, network.outputs)
 
