@@ -216,6 +216,18 @@ def test_accumulated_batches_with_and_without_weights(rng):
     np.testing.assert_array_equal(parts.parameters, whole.parameters)
 
 
+def test_accumulated_batches_are_of_one_kind(rng):
+    x, y = make_data(rng)
+    net = make_net()
+    before = net.parameters.copy()
+    batches = [(x[:5], y[:5]), (x[5:9], np.eye(3)[y[5:9]])]
+    optimizer = ds.SGD(0.1, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match=r"targets of one kind, .*got shapes \(5,\) and \(4, 3\)"):
+        net.fit(batches, loss="cross_entropy", optimizer=optimizer)
+    np.testing.assert_array_equal(net.parameters, before)
+    net.fit(batches, loss="cross_entropy")  # each of them a step
+
+
 def test_a_generator_is_good_for_one_epoch(rng):
     x, y = make_data(rng)
     net = make_net()

@@ -127,6 +127,12 @@ def batch_set(
     if len(parts) == 1:
         return parts[0]
     x, y, weights = zip(*(part.arrays for part in parts), strict=True)
+    odd = next((targets for targets in y if targets.shape[1:] != y[0].shape[1:]), None)
+    if odd is not None:
+        raise ValueError(
+            "batches that make one step must have targets of one kind, all labels or all rows of "
+            f"numbers; got shapes {y[0].shape} and {odd.shape}"
+        )
     weight = None
     if any(given is not None for given in weights):
         ones = [np.ones(len(rows)) for rows in x]
