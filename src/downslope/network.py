@@ -221,7 +221,7 @@ class Network:
         X : array (rows, inputs)
             Finite numbers; used without a copy if they are of the network's type.
         out : array (rows, outputs), optional
-            Where to write, of the network's type, with contiguous rows.
+            Where to write, of the network's type, C-contiguous.
         threads : int, optional
             At most so many; see `set_num_threads`.
 
