@@ -149,6 +149,20 @@ def test_train_and_predict_numbers(capsys, flats):
     assert "Compared with 'rent' in the table (300 rows): RMSE" in err
 
 
+@pytest.mark.parametrize(
+    "labels", [("false", "true"), ("FALSE", "TRUE"), ("01", "02", "none")], ids="_".join
+)
+def test_labels_are_compared_as_written(capsys, flats, labels):
+    """Alone in a table, such labels would be read as booleans and numbers."""
+    flats["label"] = np.array(labels)[np.arange(len(flats)) % 3 % len(labels)]
+    flats["same"] = "as " + flats["label"]
+    flats[["area", "same", "label"]].to_csv("t.csv", index=False)
+    run(capsys, "train", "t.csv", "--target", "label", "--epochs", 30)
+    flats[flats["label"] != "none"].to_csv("new.csv", index=False)
+    _, err = run(capsys, "predict", "model.safetensors", "new.csv")
+    assert "accuracy 1.0000" in err
+
+
 def test_task_and_layers_as_asked(capsys, flats):
     flats["rooms"] = np.resize([1, 2, 3], len(flats))
     flats.to_csv("flats.csv", index=False)

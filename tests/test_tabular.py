@@ -208,7 +208,7 @@ def test_text_with_too_many_categories_is_left_out(rng):
 
 def test_class_target(penguins):
     preprocessor = TablePreprocessor("species").fit(penguins)
-    assert preprocessor.target == ClassTarget("species", ["Adelie", "Gentoo"])
+    assert preprocessor.target == ClassTarget("species", ["Adelie", "Gentoo"], text=True)
     labels = preprocessor.transform_target(penguins)
     assert labels.dtype == np.int64
     np.testing.assert_array_equal(labels, penguins["species"] == "Gentoo")
@@ -245,6 +245,18 @@ def test_restored_from_json(penguins, target):
     assert restored.features == preprocessor.features
     assert isinstance(restored.target, ClassTarget if target == "species" else NumericTarget)
     np.testing.assert_array_equal(restored.transform(table), preprocessor.transform(table))
+
+
+def test_labels_are_read_again_as_they_were(penguins):
+    preprocessor = TablePreprocessor("species").fit(penguins)
+    learned = preprocessor.to_dict()
+    assert TablePreprocessor.from_dict(learned).text_columns == [
+        *("island", "tagged", "sex", "species")
+    ]
+    del learned["target"]["text"]  # a file from before there was this entry
+    assert TablePreprocessor.from_dict(learned).text_columns == ["island", "tagged", "sex"]
+    penguins["grade"] = np.resize([1, 2], len(penguins))
+    assert "grade" not in TablePreprocessor("grade").fit(penguins).text_columns
 
 
 # ---- Mistakes ----

@@ -189,6 +189,8 @@ class ClassTarget:
 
     name: str
     classes: list[str]
+    # Whether the labels are to be read as written: 01 is then not 1, and true not True.
+    text: bool = False
 
     @classmethod
     def fit(cls, column: pd.Series) -> ClassTarget:
@@ -199,7 +201,7 @@ class ClassTarget:
                 f"target {column.name!r} has only the class {classes[0]!r}: "
                 f"classification needs two or more"
             )
-        return cls(str(column.name), classes)
+        return cls(str(column.name), classes, text=not _is_numeric(column))
 
     def __str__(self) -> str:
         return "class, one of: " + ", ".join(self.classes)
@@ -359,8 +361,10 @@ class TablePreprocessor:
 
     @property
     def text_columns(self) -> list[str]:
-        """Names of the categorical columns, for `read_table`."""
-        return [column.name for column in self.columns if isinstance(column, CategoricalColumn)]
+        """Names of the columns to read as text, for `read_table`: categories and labels."""
+        names = [column.name for column in self.columns if isinstance(column, CategoricalColumn)]
+        labels = isinstance(self.target, ClassTarget) and self.target.text
+        return [*names, self.target.name] if labels else names
 
     def transform(self, table: pd.DataFrame) -> FloatArray:
         """Inputs of the network, (rows, features).
