@@ -163,6 +163,16 @@ def test_labels_are_compared_as_written(capsys, flats, labels):
     assert "accuracy 1.0000" in err
 
 
+def test_numbers_with_a_large_offset_are_written_with_all_their_digits(capsys, flats):
+    flats["time"] = 1.7e9 + flats["rent"]
+    flats[["area", "district", "time"]].to_csv("t.csv", index=False)
+    run(capsys, "train", "t.csv", "--target", "time", "--dtype", "float64")
+    out, _ = run(capsys, "predict", "model.safetensors", "t.csv")
+    written = np.array([float(line) for line in out.splitlines()[1:]])
+    assert len(np.unique(written)) > 250
+    assert np.abs(written - flats["time"]).mean() < flats["rent"].std()
+
+
 def test_task_and_layers_as_asked(capsys, flats):
     flats["rooms"] = np.resize([1, 2, 3], len(flats))
     flats.to_csv("flats.csv", index=False)

@@ -233,6 +233,13 @@ def test_regression_target_round_trip(penguins, rng):
     np.testing.assert_allclose(preprocessor.inverse_target(encoded), penguins["wing"], rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("mean", "scale", "digits"), [(0, 2, 7), (-5, 2, 7), (-50, 2, 8), (1.7e9, 300, 13)]
+)
+def test_digits_tell_predictions_apart(mean, scale, digits):
+    assert NumericTarget("y", mean, scale).digits == digits
+
+
 # ---- Saving ----
 
 

@@ -37,6 +37,8 @@ MAX_CATEGORIES = 50
 MAX_INFERRED_CLASSES = 20
 # A message names at most so many values.
 _LISTED = 5
+# Significant digits of a float32, which is what most networks give.
+_DIGITS = 7
 # The category of missing values; no text of a table is empty.
 MISSING = ""
 
@@ -214,6 +216,11 @@ class ClassTarget:
     def outputs(self) -> int:
         return len(self.classes)
 
+    @property
+    def digits(self) -> int:
+        """Significant digits to write probabilities with."""
+        return _DIGITS
+
     def values(self, column: pd.Series) -> NDArray[Any]:
         """Labels as `decode` gives them, (rows,)."""
         return _class_labels(column)
@@ -264,6 +271,12 @@ class NumericTarget:
     @property
     def outputs(self) -> int:
         return 1
+
+    @property
+    def digits(self) -> int:
+        """Significant digits to write predictions with: enough for small differences between
+        large numbers, such as times."""
+        return _DIGITS + int(np.log10(max(1.0, abs(self.mean) / self.scale)))
 
     def values(self, column: pd.Series) -> NDArray[Any]:
         """Numbers as `decode` gives them, (rows,)."""

@@ -32,7 +32,8 @@ def run(arguments: Namespace) -> None:
     predictions = pd.DataFrame({name: preprocessor.inverse_target(outputs)})
     if arguments.probabilities:
         predictions = predictions.join(_probabilities(preprocessor.target, outputs))
-    predictions.to_csv(arguments.output or sys.stdout, index=False, float_format="%.7g")
+    number = f"%.{preprocessor.target.digits}g"
+    predictions.to_csv(arguments.output or sys.stdout, index=False, float_format=number)
     if arguments.output is not None:
         say_where(f"Predictions of {len(predictions):,} rows", arguments.output)
     _report_score(preprocessor, table, outputs)
