@@ -19,6 +19,7 @@ from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
+    KFold,
     ShuffleSplit,
     cross_val_score,
 )
@@ -54,7 +55,7 @@ def assert_same_search(ours, theirs):
         if not name.endswith("_time"):
             assert_array_equal(ours.cv_results_[name], values, err_msg=name)
     assert ours.best_params_ == theirs.best_params_
-    assert ours.best_score_ == theirs.best_score_
+    assert_array_equal(ours.best_score_, theirs.best_score_)
     assert ours.n_splits_ == theirs.n_splits_
     for own, other in zip(ours.best_estimator_.coefs_, theirs.best_estimator_.coefs_, strict=True):
         assert_array_equal(own, other)
@@ -175,6 +176,25 @@ def test_fits_that_fail_are_told_of(data):
         clone(search).set_params(param_grid={"learning_rate_init": [1e300]}).fit(*data)
 
 
+def test_scores_that_fail_are_told_of(data):
+    x, y = data[0], np.repeat([0, 1, 2], 30)  # each fold is tested with an unknown class
+    grid, options = {"alpha": [0.0, 1.0]}, {"cv": KFold(3), "scoring": "neg_log_loss"}
+    with pytest.warns(UserWarning, match="Scoring failed|non-finite"):
+        theirs = GridSearchCV(classifier(), grid, **options).fit(x, y)
+    search = EnsembleSearchCV(classifier(), grid, n_jobs=2, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ours = clone(search).fit(x, y)
+    told = [w for w in caught if "Scoring failed 2 times" in str(w.message)]
+    assert [w.filename for w in told] == [__file__] * 3
+    assert_same_search(ours, theirs)
+    assert np.isnan(ours.cv_results_["split0_test_score"]).all()
+    with pytest.warns(UserWarning, match="scores are -1"):
+        clone(search).set_params(error_score=-1).fit(x, y)
+    with pytest.raises(ValueError, match="y_true"):
+        clone(search).set_params(error_score="raise").fit(x, y)
+
+
 def test_bad_arguments_are_refused(data):
     from sklearn.neural_network import MLPClassifier as Theirs
 
@@ -184,6 +204,11 @@ def test_bad_arguments_are_refused(data):
         EnsembleSearchCV(classifier(), {"alpha": [0.0]}, scoring=["accuracy"]).fit(*data)
     with pytest.raises(ValueError, match="Invalid parameter 'alfa'"):
         EnsembleSearchCV(classifier(), {"alfa": [0.0]}).fit(*data)
+    with pytest.raises(ValueError, match="requires y"):
+        EnsembleSearchCV(classifier(), {"alpha": [0.0]}).fit(data[0], None)
+    several = EnsembleSearchCV(classifier(), {"alpha": [0.0]}, scoring=lambda *_: {"a": 1.0})
+    with pytest.raises(ValueError, match=r"one number; got .* of the type dict"):
+        several.fit(*data)
 
 
 def test_ctrl_c_ends_all_threads(data):

@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Number
 from time import perf_counter
 from typing import Any
 
@@ -58,7 +59,7 @@ class EnsembleSearchCV(GridSearchCV):
     cv : int, splitter, iterable or None, default None
         Folds: five if None, stratified for a classifier.
     error_score : "raise" or float, default NaN
-        The score where a fit fails.
+        The score where a fit fails, or its score can not be computed.
     return_train_score : bool, default False
         Whether to score the rows trained on too.
 
@@ -133,6 +134,8 @@ class EnsembleSearchCV(GridSearchCV):
             )
         if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
             raise ValueError(f"scoring must be one score, a name or function; got {self.scoring!r}")
+        if y is None:
+            raise ValueError("EnsembleSearchCV requires y to be passed, but the target y is None")
         self._validate_params()
         self.scorer_, self.multimetric_ = check_scoring(self.estimator, self.scoring), False
         X, y, groups = indexable(X, y, groups)
@@ -158,6 +161,7 @@ class EnsembleSearchCV(GridSearchCV):
                 fit.ending.asked_for = True
             pool.shutdown(cancel_futures=True)
         _check_failures([result["fit_error"] for result in results], self.error_score)
+        _tell_of_scores([e for r in results for e in r["score_errors"]], self.error_score)
         return results
 
     def _choose_best(self, X: Any, y: Any) -> None:
@@ -208,6 +212,7 @@ class _Fit:
     def __init__(self, search: EnsembleSearchCV, candidate: dict[str, Any], fold: _Fold) -> None:
         self.search, self.candidate, self.fold = search, candidate, fold
         self.ending = _Ending()
+        self.score_errors: list[str] = []
 
     def run(self) -> dict[str, Any]:
         """Train and score; a row of what `GridSearchCV` makes its results from."""
@@ -223,10 +228,11 @@ class _Fit:
         scores = {}
         with config_context(skip_parameter_validation=True):  # of the functions of scores
             for name, rows in self._scored():
-                scores[name] = search.error_score if error else search.scorer_(estimator, *rows)
+                scores[name] = search.error_score if error else self._score(estimator, *rows)
         return {
             **scores,
             "fit_error": error,
+            "score_errors": self.score_errors,
             "fit_time": trained - begin,
             "score_time": perf_counter() - trained,
         }
@@ -238,6 +244,24 @@ class _Fit:
         rows = self.fold.prepare(estimator)
         estimator._prepare(rows, first=True)
         estimator._train(rows, self.fold.train[0])
+
+    def _score(self, estimator: BaseMLP, X: Any, y: Any) -> Any:
+        """The score of a fitted estimator, or what stands for one that can not be computed."""
+        search = self.search
+        try:
+            score = search.scorer_(estimator, X, y)
+        except Exception:
+            if search.error_score == "raise":
+                raise
+            self.score_errors.append(traceback.format_exc())
+            return search.error_score
+        value = score.item() if np.ndim(score) == 0 and hasattr(score, "item") else score
+        if not isinstance(value, Number):
+            raise ValueError(
+                f"scoring must give one number; got {score!r} of the type {type(score).__name__}. "
+                "GridSearchCV takes functions with several scores"
+            )
+        return value
 
     def _scored(self) -> Iterator[tuple[str, tuple[Any, Any]]]:
         yield "test_scores", self.fold.test
@@ -265,3 +289,10 @@ def _check_failures(errors: list[str | None], error_score: Any) -> None:
         raise ValueError(f"{counts}; error_score='raise' shows one:\n{details}")
     message = f"{counts}, and their scores are {error_score}:\n{details}"
     warnings.warn(message, FitFailedWarning, stacklevel=4)
+
+
+def _tell_of_scores(errors: list[str], error_score: Any) -> None:
+    """Tell of scores that could not be computed, as `GridSearchCV` does."""
+    for error, count in Counter(errors).items():
+        message = f"Scoring failed {count} times, and these scores are {error_score}:\n{error}"
+        warnings.warn(message, UserWarning, stacklevel=4)
