@@ -486,6 +486,23 @@ def test_conversions(kind, data):
     assert not hasattr(from_sklearn(clone(theirs)), "coefs_")
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_converted_estimators_start_warm(early_stopping):
+    x, y = digits(200)
+    parameters = {"max_iter": 3, "random_state": 0, "warm_start": True}
+    parameters["early_stopping"] = early_stopping
+    theirs = neural_network.MLPClassifier(**parameters).fit(x, y)
+    ours = MLPClassifier(**parameters).fit(x, y)
+    assert len(from_sklearn(theirs).fit(x, y, X_val=x, y_val=y).validation_loss_curve_) == 3
+    # nothing gets better than it was: the weights stay
+    for converted in (from_sklearn(theirs), to_sklearn(ours)):
+        before = converted.coefs_[0].copy()
+        if early_stopping:
+            converted.best_validation_score_ = np.inf
+        converted.fit(x, y)
+        assert np.array_equal(converted.coefs_[0], before) == early_stopping
+
+
 def test_what_scikit_learn_lacks_is_not_converted():
     with pytest.raises(ValueError, match="activation"):
         to_sklearn(MLPClassifier(activation="gelu"))

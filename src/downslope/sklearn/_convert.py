@@ -40,14 +40,20 @@ def from_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     >>> bool((from_sklearn(theirs).predict(X) == theirs.predict(X)).all())
     True
     """
+    converted: MLPClassifier | MLPRegressor
     if isinstance(estimator, neural_network.MLPClassifier):
-        return _converted(estimator, MLPClassifier)
-    if isinstance(estimator, neural_network.MLPRegressor):
-        return _converted(estimator, MLPRegressor)
-    raise TypeError(
-        "from_sklearn takes an MLPClassifier or MLPRegressor of sklearn.neural_network; "
-        f"got {type(estimator).__name__}"
-    )
+        converted = _converted(estimator, MLPClassifier)
+    elif isinstance(estimator, neural_network.MLPRegressor):
+        converted = _converted(estimator, MLPRegressor)
+    else:
+        raise TypeError(
+            "from_sklearn takes an MLPClassifier or MLPRegressor of sklearn.neural_network; "
+            f"got {type(estimator).__name__}"
+        )
+    if hasattr(converted, "coefs_"):  # what a warm start goes on from
+        converted._best_parameters = converted.network_.parameters.copy()
+        converted.validation_loss_curve_ = None
+    return converted
 
 
 def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
@@ -92,6 +98,9 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
         converted._validate_params()
     except ValueError as error:
         raise ValueError(f"scikit-learn's estimator can not be like this one: {error}") from error
+    if hasattr(converted, "coefs_"):  # what a warm start goes on from
+        converted._best_coefs = [coef.copy() for coef in converted.coefs_]
+        converted._best_intercepts = [intercept.copy() for intercept in converted.intercepts_]
     return converted
 
 
