@@ -102,6 +102,19 @@ def test_class_weights_are_sample_weights(class_weight):
             model.partial_fit(x, y)
 
 
+def test_class_weights_of_a_batch_without_some_classes():
+    x, y = digits(200)
+    classes, some = np.arange(10), y < 3
+    model = MLPClassifier((5,), random_state=0, class_weight={0: 2.0, 1: 0.5, 7: 3.0})
+    by_class = clone(model).partial_fit(x[some], y[some], classes=classes)
+    weights = np.array([2.0, 0.5, 1.0])[y[some]]
+    model.set_params(class_weight=None)
+    by_rows = model.partial_fit(x[some], y[some], weights, classes=classes)
+    np.testing.assert_array_equal(by_class.coefs_[0], by_rows.coefs_[0])
+    with pytest.raises(ValueError, match="not in class_weight"):
+        model.set_params(class_weight={0: 2.0, 10: 3.0}).partial_fit(x[some], y[some])
+
+
 def test_any_scorer_stops_early():
     x, y = next(frames())
     model = MLPClassifier((5,), random_state=0, max_iter=6, early_stopping=True)

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
@@ -423,9 +423,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "class_weight='balanced' needs all rows at once, which partial_fit does not have; "
                 "give the weights as a dict"
             )
-        dense = y.toarray() if sparse.issparse(y) else y
-        weight = compute_sample_weight(self.class_weight, dense)
+        weight = self._weights_of_classes(y)
         return weight if sample_weight is None else weight * sample_weight
+
+    def _weights_of_classes(self, y: Any) -> NDArray[Any]:
+        """The weight of each row's class, or labels."""
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            dense = y.toarray() if sparse.issparse(y) else y
+            return compute_sample_weight(self.class_weight, dense)
+        # of all classes: a batch of partial_fit may lack some of them
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        return weights[np.searchsorted(self.classes_, y)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
