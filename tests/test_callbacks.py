@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import sys
 
@@ -453,3 +455,14 @@ def test_a_memory_limit():
 def test_limits_are_above_zero(limit):
     with pytest.raises(ValueError, match="must be a finite number above 0"):
         limit(0)
+
+
+@pytest.mark.parametrize("kind", [ds.JSONLines, ds.TensorBoard])
+def test_writers_can_be_copied_after_a_run(kind, tmp_path):
+    if kind is ds.TensorBoard:
+        pytest.importorskip("tensorboard")
+    trainer, x, t = make_run()
+    callback = kind(tmp_path / "run")
+    trainer.fit(x, t, epochs=1, callbacks=[callback])
+    for same in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback)), callback):
+        trainer.fit(x, t, epochs=1, callbacks=[same])

@@ -501,6 +501,7 @@ class JSONLines(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         self._file.close()
+        self._file = None  # which can not be copied or pickled
 
 
 class TensorBoard(Callback):
@@ -537,6 +538,7 @@ class TensorBoard(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         self._writer.close()
+        self._writer = None  # which can not be copied or pickled
 
 
 class Progress(Callback):
