@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -171,6 +172,18 @@ def test_numbers_with_a_large_offset_are_written_with_all_their_digits(capsys, f
     written = np.array([float(line) for line in out.splitlines()[1:]])
     assert len(np.unique(written)) > 250
     assert np.abs(written - flats["time"]).mean() < flats["rent"].std()
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_scores_of_numbers_of_any_size(capsys, flats, unit):
+    for table, name in ((flats, "usual"), (flats.assign(rent=flats["rent"] * unit), "other")):
+        table[["area", "district", "rent"]].to_csv(f"{name}.csv", index=False)
+    argv = ("--target", "rent", "--epochs", 20, "--dtype", "float64")
+    usual, other = (run(capsys, "train", f"{n}.csv", *argv)[0] for n in ("usual", "other"))
+    r2 = re.findall(r"R2 (\S+)", usual)
+    assert re.findall(r"R2 (\S+)", other) == r2
+    assert len(r2) == 2
+    assert "RMSE 0," not in other
 
 
 def test_task_and_layers_as_asked(capsys, flats):

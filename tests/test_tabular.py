@@ -165,6 +165,16 @@ def test_numbers_are_standardised_and_filled_with_the_median(penguins):
     assert any("2 missing values" in remark for remark in preprocessor.remarks(penguins))
 
 
+@pytest.mark.parametrize("unit", [1e-290, 1e-200, 1e-160, 1e160, 1e200, 1e290])
+def test_numbers_of_any_size_are_standardised(penguins, unit):
+    usual = TablePreprocessor("species").fit(penguins).transform(penguins)
+    in_units = penguins.assign(mass=penguins["mass"] * unit)
+    other = TablePreprocessor("species").fit(in_units).transform(in_units)
+    np.testing.assert_allclose(other, usual, rtol=1e-9)
+    target = TablePreprocessor("mass").fit(in_units.dropna(subset=["mass"])).target
+    assert target.scale == pytest.approx(penguins["mass"].std(ddof=0) * unit)
+
+
 def test_one_hot(penguins):
     inputs = TablePreprocessor("species").fit(penguins).transform(penguins)
     for first, last in ((1, 4), (4, 6), (6, 9)):
@@ -277,6 +287,8 @@ def test_labels_are_read_again_as_they_were(penguins):
         ({}, "mass", r"'mass' is missing in 2 rows \(data row 4, 8\)"),
         ({"species": "Adelie"}, "species", "only the class 'Adelie'"),
         ({"mass": [1.0, np.inf] * 30}, "species", "'mass' holds infinite values"),
+        ({"mass": [1e305, 1e304] * 30}, "species", r"'mass' holds .* beyond 1e\+300"),
+        ({"mass": [0.0, 1e-322] * 30}, "species", "'mass' holds numbers that differ by 4.9"),
         (
             {"mass": ["n.a."] + [str(i) for i in range(100, 159)]},
             "species",

@@ -37,6 +37,8 @@ MAX_CATEGORIES = 50
 MAX_INFERRED_CLASSES = 20
 # A message names at most so many values.
 _LISTED = 5
+# Larger numbers than this overflow in sums and differences.
+_LARGEST = 1e300
 # Significant digits of a float32, which is what most networks give.
 _DIGITS = 7
 # The category of missing values; no text of a table is empty.
@@ -128,7 +130,7 @@ class NumericColumn:
         values = _numbers(column)
         median = float(np.nanmedian(values))
         filled = np.where(np.isnan(values), median, values)
-        return cls(str(column.name), median, float(filled.mean()), float(filled.std()))
+        return cls(str(column.name), median, *_mean_and_scale(column.name, filled))
 
     def __str__(self) -> str:
         return f"number: {_spread(self.mean, self.scale)}, median {self.median:.6g} where missing"
@@ -255,7 +257,7 @@ class NumericTarget:
         values = _numbers(column)
         if values.min() == values.max():
             raise ValueError(f"target {column.name!r} is {values[0]:g} in every row")
-        return cls(str(column.name), float(values.mean()), float(values.std()))
+        return cls(str(column.name), *_mean_and_scale(column.name, values))
 
     def __str__(self) -> str:
         return f"number: {_spread(self.mean, self.scale)}"
@@ -514,9 +516,26 @@ def _numbers(column: pd.Series) -> FloatArray:
     if len(odd):
         raise ValueError(f"column {column.name!r} must hold numbers; got {_listed(odd.unique())}")
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isinf(values).any():
-        raise ValueError(f"column {column.name!r} holds infinite values: leave them empty")
+    if (np.abs(values) > _LARGEST).any():
+        raise ValueError(
+            f"column {column.name!r} holds infinite values, or such beyond {_LARGEST:g}: leave "
+            "them empty, or take a larger unit"
+        )
     return values
+
+
+def _mean_and_scale(name: object, values: FloatArray) -> tuple[float, float]:
+    """The mean and the standard deviation, whose squares neither overflow nor vanish."""
+    # by a power of two, which leaves every bit of usual numbers as it is
+    exponent = int(np.frexp(np.abs(values).max())[1])
+    near_one = np.ldexp(values, -exponent)
+    mean, scale = np.ldexp([near_one.mean(), near_one.std()], exponent).tolist()
+    if scale < np.finfo(np.float64).tiny:
+        raise ValueError(
+            f"column {name!r} holds numbers that differ by {scale:g}, too little to divide by: "
+            "take a smaller unit"
+        )
+    return mean, scale
 
 
 def _texts(column: pd.Series) -> NDArray[np.object_]:

@@ -68,10 +68,11 @@ def score(task: Task, predicted: NDArray[Any], truth: NDArray[Any]) -> str:
     """Accuracy; or root mean squared error, in the target's unit, and R2."""
     if task == "classification":
         return f"accuracy {np.mean(predicted == truth):.4f}"
-    residual = np.mean((predicted - truth) ** 2)
-    spread = np.var(truth)
+    unit = np.abs(truth).max() or 1.0  # in which no square overflows or vanishes
+    residual = np.mean((predicted / unit - truth / unit) ** 2)
+    spread = np.var(truth / unit)
     r2 = f", R2 {1.0 - residual / spread:.4f}" if spread > 0.0 else ""
-    return f"RMSE {np.sqrt(residual):.4g}{r2}"
+    return f"RMSE {unit * np.sqrt(residual):.4g}{r2}"
 
 
 def _choose_task(arguments: Namespace, table: pd.DataFrame) -> Task:
