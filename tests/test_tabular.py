@@ -213,6 +213,14 @@ def test_text_with_too_many_categories_is_left_out(rng):
     assert "51 different texts in 102 rows" in left_out["word"]
 
 
+def test_whole_numbers_of_many_digits_are_names(tmp_path, rng):
+    lines = [f"{10**21 + 7**i % 10**9},{rng.normal()},{i % 2}" for i in range(100)]
+    table = read_table(write(tmp_path / "t.csv", "\n".join(["card,x,y", *lines]) + "\n"))
+    preprocessor = TablePreprocessor("y").fit(table)
+    assert preprocessor.features == ["x"]
+    assert "100 different texts in 100 rows look like names" in preprocessor.left_out["card"]
+
+
 # ---- The target ----
 
 

@@ -497,7 +497,7 @@ def _mostly(present: pd.Series, pattern: str) -> bool:
 def _refuse_spoilt_numbers(present: pd.Series) -> None:
     """Raise ValueError for a column of numbers that has become text by a few odd values."""
     odd = present[pd.to_numeric(present, errors="coerce").isna()]
-    if len(odd) < len(present) / 2:
+    if 0 < len(odd) < len(present) / 2:  # none: whole numbers too long for numbers, such as keys
         raise ValueError(
             f"column {present.name!r} holds numbers and {_count(len(odd), 'other value')} "
             f"({_listed(odd.unique())}): correct them, or leave them empty"
