@@ -62,6 +62,20 @@ def test_read_table_finds_the_separator(tmp_path, separator):
     assert table["c"].tolist() == ["x", "y"]
 
 
+@pytest.mark.parametrize("before", ["", "\n", "\ufeff"])
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ('"x, in m, north, east";b;y', ["x, in m, north, east", "b", "y"]),
+        ('"say ""a, b, c""";b; "d, e"', ['say "a, b, c"', "b", "d, e"]),
+        ('5" pipe;b;6" pipe', ['5" pipe', "b", '6" pipe']),
+    ],
+)
+def test_read_table_takes_no_separator_from_quotes(tmp_path, before, header, names):
+    path = write(tmp_path / "t.csv", f"{before}{header}\n1;2;3\n")
+    assert list(read_table(path).columns) == names
+
+
 def test_read_table_missing_values_and_spaces(tmp_path):
     table = read_table(write(tmp_path / "t.csv", "hp, make\n130, ford\n?, NA\n,fiat\n"))
     assert table["hp"].isna().tolist() == [False, True, True]

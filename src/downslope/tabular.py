@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import gzip
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,14 +46,17 @@ _DIGITS = 7
 MISSING = ""
 
 _SEPARATORS = ",;\t|"
+# A field in quotes, where two of them stand for one; in other fields a quote is a character.
+_QUOTED = r'(?<![^,;\t| ])"([^"]|"")*"'
 _DATE = r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?"
 
 
 def read_table(path: str | Path, text_columns: Iterable[str] | None = None) -> pd.DataFrame:
     """Read a CSV file whose first line names the columns.
 
-    The separator (comma, semicolon, tab or bar) is the one that the first line has most of; empty
-    fields, `?` and what pandas takes for missing are missing; `.gz` files are unpacked.
+    The separator (comma, semicolon, tab or bar) is the one that the first line has most of outside
+    of quotes; empty lines before it are skipped.  Empty fields, `?` and what pandas takes for
+    missing are missing; `.gz` files are unpacked.
 
     Parameters
     ----------
@@ -90,9 +94,9 @@ def read_table(path: str | Path, text_columns: Iterable[str] | None = None) -> p
 
 def _separator(path: Path) -> str:
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        header = file.readline()
-    return max(_SEPARATORS, key=header.count)
+    with opener(path, "rt", encoding="utf-8-sig") as file:
+        header = next((line for line in file if line.strip()), "")
+    return max(_SEPARATORS, key=re.sub(_QUOTED, "", header).count)
 
 
 def infer_task(target: pd.Series) -> tuple[Task, str]:
