@@ -115,6 +115,23 @@ def test_read_table_refuses(tmp_path, content, message):
         read_table(path)
 
 
+def test_read_table_takes_no_column_for_names_of_the_rows(tmp_path):
+    """Each row ends in a separator, and the first field counts the rows."""
+    table = read_table(write(tmp_path / "t.csv", "id,a,y\n0,0.13,100,\n1,0.5,200,\n"))
+    assert table.to_dict("list") == {"id": [0, 1], "a": [0.13, 0.5], "y": [100, 200]}
+    with pytest.raises(ValueError, match="more fields"):
+        read_table(write(tmp_path / "t.csv", "id,a,y\n0,0.13,100,7\n1,0.5,200,8\n"))
+
+
+def test_read_table_refuses_damaged_archives(tmp_path, rng):
+    lines = ["a,b", *(f"{a},{b}" for a, b in rng.normal(size=(200, 2)))]
+    whole = gzip.compress("\n".join(lines).encode())
+    for damaged in (whole[:2000], whole[:40] + b"\xff" * 20 + whole[60:], b"a,b\n1,2\n"):
+        (tmp_path / "t.csv.gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"t\.csv\.gz is not a whole gzip file: .* again"):
+            read_table(tmp_path / "t.csv.gz")
+
+
 # ---- The task ----
 
 

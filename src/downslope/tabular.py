@@ -20,6 +20,8 @@ from __future__ import annotations
 import difflib
 import gzip
 import re
+import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,24 +74,39 @@ def read_table(path: str | Path, text_columns: Iterable[str] | None = None) -> p
     OSError
         If the file can not be read.
     """
-    options: dict[str, Any] = {"skipinitialspace": True, "na_values": ["?"], "low_memory": False}
-    frame: pd.DataFrame
     try:
-        options["sep"] = _separator(Path(path))
-        if text_columns is None:
-            frame = pd.read_csv(path, **options)
-            text_columns = [str(name) for name in frame.columns if not _is_numeric(frame[name])]
-        frame = pd.read_csv(path, dtype=dict.fromkeys(text_columns, "str"), **options)
+        frame = _parse(Path(path), text_columns)
+    except pd.errors.ParserWarning as error:  # of fields that would be lost
+        raise ValueError(
+            f"{path}: the rows have more fields than the first line has names"
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{path} is not a whole gzip file: copy or pack it again ({error})"
+        ) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8 ({error})") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise ValueError(f"{path} is not a CSV table: {str(error).strip()}") from error
-    # More fields than names: pandas has taken the first ones for the rows' names.
-    if not frame.index.equals(pd.RangeIndex(len(frame))):
-        raise ValueError(f"{path}: the rows have more fields than the first line has names")
     if frame.empty:
         raise ValueError(f"{path} holds no rows under its first line")
     return frame
+
+
+def _parse(path: Path, text_columns: Iterable[str] | None) -> pd.DataFrame:
+    options: dict[str, Any] = {
+        "sep": _separator(path),
+        "skipinitialspace": True,
+        "na_values": ["?"],
+        "low_memory": False,
+        "index_col": False,  # else the first fields of rows with too many become their names
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        if text_columns is None:
+            frame = pd.read_csv(path, **options)
+            text_columns = [str(name) for name in frame.columns if not _is_numeric(frame[name])]
+        return pd.read_csv(path, dtype=dict.fromkeys(text_columns, "str"), **options)
 
 
 def _separator(path: Path) -> str:
