@@ -242,6 +242,21 @@ def test_any_width_of_terminal(capsys, flats, monkeypatch, columns):
     assert "Model: model.safetensors" in out
 
 
+def test_names_with_brackets_are_shown_as_they_are(capsys, flats, in_tmp_path):
+    flats = flats.rename(columns={"area": "[bold]area[/b]"})
+    flats.to_csv("sales[eu].csv", index=False)
+    (in_tmp_path / "t[").mkdir()
+    flats.to_csv("t[/b].csv", index=False)
+    for table in ("sales[eu].csv", "t[/b].csv"):
+        out, _ = run(
+            *(capsys, "train", table, "--target", "class", "--epochs", 1, "--output", "m[v2]")
+        )
+        assert f"Trained on {table}" in out
+    out, _ = run(capsys, "info", "m[v2]")
+    assert "m[v2]" in out
+    assert "[bold]area[/b]" in out
+
+
 # ---- Mistakes ----
 
 

@@ -36,7 +36,7 @@ def say_where(what: str, path: Path) -> None:
 
 def show_values(title: str, values: Mapping[str, object]) -> None:
     """Print names and values in two columns."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=False)
+    table = Table(title=_title(title), title_justify="left", box=box.SIMPLE, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in values.items():
@@ -46,10 +46,15 @@ def show_values(title: str, values: Mapping[str, object]) -> None:
 
 def show_rows(title: str, names: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print rows of values under column names."""
-    table = Table(*names, title=title, title_justify="left", box=box.SIMPLE)
+    table = Table(*names, title=_title(title), title_justify="left", box=box.SIMPLE)
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table)
+
+
+def _title(title: str) -> Text:
+    """A title as it is: rich would take brackets in the name of a file for a style."""
+    return Text(title, style="table.title")
 
 
 def check_output(path: Path, *inputs: Path) -> None:

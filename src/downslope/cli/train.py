@@ -49,6 +49,7 @@ def run(arguments: Namespace) -> None:
         say(remark)
     network = _network(preprocessor, arguments)
     history = _fit(network, preprocessor, training, validation, arguments)
+    _save(network, preprocessor, arguments.output)
     show_values(
         f"Trained on {arguments.table}",
         {
@@ -61,7 +62,6 @@ def run(arguments: Namespace) -> None:
             **_scores(network, preprocessor, training, validation),
         },
     )
-    _save(network, preprocessor, arguments.output)
 
 
 def score(task: Task, predicted: NDArray[Any], truth: NDArray[Any]) -> str:
