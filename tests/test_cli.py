@@ -293,6 +293,27 @@ def test_mistakes_are_told_in_one_line(capsys, flats, argv, message):
     assert message in err
 
 
+def test_a_folder_that_can_not_be_written_is_found_before_training(capsys, flats, monkeypatch):
+    from downslope.cli import console
+
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", f"{dir}/tmp123")
+
+    monkeypatch.setattr(console, "TemporaryFile", refuse)
+    out, err = run(
+        *(capsys, "train", "flats.csv", "--target", "class", "--output", "m.safetensors"), status=2
+    )
+    assert err == "downslope: error: m.safetensors: can not be written (Permission denied)\n"
+    assert not out
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where /dev/null is")
+def test_predict_writes_to_a_device(capsys, flats):
+    run(capsys, "train", "flats.csv", "--target", "class", "--epochs", 1)
+    out, _ = run(capsys, "predict", "model.safetensors", "flats.csv", "--output", "/dev/null")
+    assert "Predictions of 300 rows: /dev/null" in out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

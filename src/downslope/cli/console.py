@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self
 
 from rich import box
@@ -65,6 +66,17 @@ def check_output(path: Path, *inputs: Path) -> None:
         raise FileNotFoundError(0, "there is no such directory", str(path.parent))
     if any(path.resolve() == given.resolve() for given in inputs):
         raise ValueError(f"{path} is an input: choose another name for the output")
+    if path.is_file() or not path.exists():  # a device needs no place in its folder
+        _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
+    """Raise if no file can be made beside `path`, in whose place a model is then put."""
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"can not be written ({error.strerror})", str(path)) from error
 
 
 def describe_network(network: ds.Network) -> str:
