@@ -306,10 +306,18 @@ def test_divergence_is_an_error():
 
 
 def test_warns_when_epochs_run_out():
-    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached"):
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached") as told:
         MLPClassifier(max_iter=2).fit(*digits(50))
-    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge"):
+    assert told[0].filename == __file__
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge") as told:
         MLPClassifier(max_iter=2, solver="lbfgs").fit(*digits(50))
+    assert told[0].filename == __file__
+
+
+def test_warns_of_a_batch_larger_than_the_data():
+    with pytest.warns(UserWarning, match="batch_size=60 is larger than .*, 50") as told:
+        MLPClassifier(batch_size=60).partial_fit(*digits(50), classes=range(10))
+    assert told[0].filename == __file__
 
 
 def test_interrupt_keeps_what_was_learnt():
@@ -319,8 +327,9 @@ def test_interrupt_keeps_what_was_learnt():
                 raise KeyboardInterrupt
 
     model = MLPClassifier(random_state=0, callbacks=[Interrupt()])
-    with pytest.warns(UserWarning, match="interrupted by user"):
+    with pytest.warns(UserWarning, match="interrupted by user") as told:
         model.fit(*digits(100))
+    assert told[0].filename == __file__
     assert model.n_iter_ == 4
     assert_equal(MLPClassifier(random_state=0, max_iter=4).fit(*digits(100)), model)
 

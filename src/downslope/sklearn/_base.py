@@ -51,6 +51,9 @@ _ACTIVATION_NAMES = {"logistic": "sigmoid", "exp": "identity"}
 # The learning rate at which "adaptive" gives up, and what it is divided by before.
 _SMALLEST_RATE, _RATE_DIVISOR = 1e-6, 5.0
 
+# For warnings in a solver's method to name the caller's line: over _train, _fit and fit.
+_TO_CALLER = 5
+
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
@@ -424,7 +427,7 @@ class BaseMLP(BaseEstimator, ABC):
                 f"lbfgs failed to converge after {result.nit} iterations (status={result.status}): "
                 f"{result.message}. Increase max_iter or max_fun, or scale the data.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=_TO_CALLER,
             )
 
     # ---- sgd, adam, and downslope's optimisers ----
@@ -485,7 +488,7 @@ class BaseMLP(BaseEstimator, ABC):
                         paused = callback.on_pause(trainer)
                         stopping = bool(stopping or asked or paused)
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=_TO_CALLER)
             stopping = True
         except FloatingPointError as error:
             raise ValueError(_NOT_FINITE) from error
@@ -494,7 +497,7 @@ class BaseMLP(BaseEstimator, ABC):
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=_TO_CALLER,
             )
         if self.early_stopping:
             self.network_.parameters = self._best_parameters
@@ -507,7 +510,7 @@ class BaseMLP(BaseEstimator, ABC):
         if size > rows and self.batch_size != "auto":
             warnings.warn(
                 f"batch_size={size} is larger than the number of rows, {rows}; it is clipped",
-                stacklevel=5,
+                stacklevel=_TO_CALLER + 1,
             )
         return min(size * self._trainer.optimizer.gradient_accumulation_steps, rows)
 
