@@ -69,6 +69,19 @@ def test_weights_of_the_validation_set():
     assert part[-1] == pytest.approx(0.5 * np.mean((model.predict(x[some]) - y[some]) ** 2))
 
 
+def test_a_validation_set_without_weight_is_refused():
+    x, y = digits(50)
+    model = MLPClassifier(early_stopping=True, random_state=0)
+    weight = np.zeros(50)
+    with pytest.raises(ValueError, match="zero"):
+        model.fit(x, y, X_val=x, y_val=y, sample_weight_val=weight)
+    with pytest.raises(ValueError, match="zero"):
+        model.gradients(x, y, weight)
+    weight[0] = 1.0  # a row that is not held out
+    with pytest.raises(ValueError, match="zero for all rows held out"):
+        model.set_params(random_state=1).fit(x, y, weight)
+
+
 def test_contradictions_about_the_validation_set():
     x, y = digits(50)
     own = {"X_val": x, "y_val": y}

@@ -535,7 +535,13 @@ class BaseMLP(BaseEstimator, ABC):
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        return train, rows.take(held_out), None if raw is None else _safe_indexing(raw, held_out)
+        validation_rows = rows.take(held_out)
+        if validation_rows.total == 0:
+            raise ValueError(
+                "sample_weight is zero for all rows held out for validation, which then have no "
+                "score: increase validation_fraction, or give X_val and y_val"
+            )
+        return train, validation_rows, None if raw is None else _safe_indexing(raw, held_out)
 
     def _held_out(self, X: Any, y: Any, weight: Any) -> Rows:
         """Checked rows that the network is used on and not trained with."""
@@ -543,6 +549,10 @@ class BaseMLP(BaseEstimator, ABC):
         X, y = self._validate_input(X, y, first=False, incremental=True)
         if weight is not None:
             weight = _check_sample_weight(weight, X)
+            if not np.any(weight):  # which older versions of scikit-learn let pass
+                raise ValueError(
+                    "the sample weights of a validation set, or for gradients, must not all be zero"
+                )
         return Rows(as_sliceable(X), self._encode(y, self._network.dtype), y, weight)
 
     def _end_epoch(
