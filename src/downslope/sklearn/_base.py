@@ -687,6 +687,10 @@ class BaseMLP(BaseEstimator, ABC):
     ) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
         """The loss of a batch with its penalty, and its gradients; without dropout.
 
+        With squared error and several outputs scikit-learn descends along the sum over the outputs
+        and reports their mean: ``loss`` is then that mean with the penalty, and the gradients are
+        of the sum with the penalty.
+
         Parameters
         ----------
         X : array-like or sparse matrix (rows, inputs)
