@@ -323,6 +323,12 @@ def test_checkpoints_are_refused(tmp_path):
         model.fit(*digits(50))
 
 
+def test_callbacks_are_refused_where_there_are_no_epochs():
+    model = MLPClassifier(solver="lbfgs", callbacks=[ds.TimeLimit(1.0)])
+    with pytest.raises(ValueError, match="no epochs to call callbacks after"):
+        model.fit(*digits(50))
+
+
 def test_warm_start_with_the_state_of_the_optimizer():
     x, y = digits()
     parameters = {"random_state": 0, "shuffle": False, "hidden_layer_sizes": 9}

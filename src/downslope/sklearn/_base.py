@@ -357,6 +357,11 @@ class BaseMLP(BaseEstimator, ABC):
                 "solver='lbfgs' needs the same loss at each look: drop the dropout, or take "
                 "another solver"
             )
+        if len(self.callbacks) and self.solver == "lbfgs":
+            raise ValueError(
+                "solver='lbfgs' has no epochs to call callbacks after; drop them, or take another "
+                "solver"
+            )
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be downslope.Callback objects; got {callback!r}")

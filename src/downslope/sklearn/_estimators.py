@@ -85,7 +85,8 @@ _PARAMETERS = """hidden_layer_sizes : int or sequence of int, default (100,)
     keep_optimizer : bool, default False
         With `warm_start`, go on from the optimiser's state too (as `partial_fit` always does).
     callbacks : list of Callback, default ()
-        Called around each epoch, for example ``[downslope.Progress()]`` for a progress bar.
+        Called around each epoch, for example ``[downslope.Progress()]`` for a progress bar.  Not
+        with lbfgs.
     n_jobs : int or None, default None
         Threads: -1 for all CPUs; None for downslope's default (one in a worker of joblib).  Results
         do not depend on it."""

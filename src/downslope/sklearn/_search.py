@@ -239,8 +239,8 @@ class _Fit:
 
     def _train(self, estimator: BaseMLP) -> None:
         """As `estimator.fit` does with the fold's rows."""
-        estimator.set_params(n_jobs=1, callbacks=[*estimator.callbacks, self.ending])
         estimator._check_parameters(None, False)
+        estimator.set_params(n_jobs=1, callbacks=[*estimator.callbacks, self.ending])
         rows = self.fold.prepare(estimator)
         estimator._prepare(rows, first=True)
         estimator._train(rows, self.fold.train[0])
