@@ -59,6 +59,14 @@ def test_mistakes_are_told_in_one_line(capsys, tmp_path, monkeypatch, argv, word
     assert err.count("\n") == 1
 
 
+def test_numbers_may_begin_with_a_minus(capsys):
+    for first in ("-0.5", "-.5"):
+        apart, _ = run(capsys, "explain", "--input", f"{first},1", "--target", "-1,0")
+        joined, _ = run(capsys, "explain", f"--input={first},1", "--target=-1,0")
+        assert apart == joined
+    assert "-0.5" in apart
+
+
 def test_input_that_is_no_numbers(capsys):
     with pytest.raises(SystemExit):
         main(["explain", "--input", "1,two"])

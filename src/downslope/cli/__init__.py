@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -25,6 +26,10 @@ _DONE, _MISTAKE, _INTERRUPTED = 0, 2, 130
 
 # The names of the networks to time.
 _CASES = "".join(case.name for case in CASES)
+
+# The options that take a list of numbers, and how one begins that would look like an option.
+_LISTS = ("--input", "--target")
+_NEGATIVE = re.compile(r"-\.?\d")
 
 # What each command needs of the extra.
 _NEEDS = {
@@ -45,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit
         For `--help`, and with status 2 for arguments that can not be parsed.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_with_negative_lists(sys.argv[1:] if argv is None else argv))
     try:
         _require(_NEEDS[arguments.command])
         import_module(f".{arguments.command}", __name__).run(arguments)
@@ -59,6 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"downslope: error: {_one_line(error)}", file=sys.stderr)
         return _MISTAKE
     return _DONE
+
+
+def _with_negative_lists(argv: Sequence[str]) -> list[str]:
+    """`--input -0.5,1` as `--input=-0.5,1`: argparse takes a list that begins with a minus for an
+    option."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in _LISTS and _NEGATIVE.match(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _require(modules: Sequence[str]) -> None:
