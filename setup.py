@@ -50,7 +50,7 @@ C_FLAGS += ["-fno-version-loops-for-strides"]
 C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DNDEBUG"]
 C_FLAGS += ["-Wall", "-Wextra", "-Werror"] if WERROR else ["-Wall", "-Wextra"]
 # What Cython writes is not ours to warn about.
-CYTHON_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-w"]
+CYTHON_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-w", "-DCYTHON_CLINE_IN_TRACEBACK=0"]
 # The engine runs in every step; the other is hooks and tables.
 OPTIMIZATION = {"_engine": "-O2", "_kernels": "-Os"}
 
@@ -108,7 +108,6 @@ setup(
             "wraparound": False,
             "cdivision": True,
             "initializedcheck": DEBUG,
-            "embedsignature": True,
             "freethreading_compatible": True,
         },
     ),

@@ -32,6 +32,15 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(params=[False, True], ids=["wait interrupted", "wait restarted"])
+def each_wait(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A wait that Ctrl-C interrupts ends; or the system goes on with it, as it does after polars
+    has been imported."""
+    signal.siginterrupt(signal.SIGINT, not request.param)
+    yield
+    signal.siginterrupt(signal.SIGINT, True)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Random numbers, from the start of the same stream in every test."""

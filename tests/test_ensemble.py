@@ -181,6 +181,7 @@ def test_ctrl_c_ends_all_threads(rng):
     assert threading.active_count() == before
 
 
+@pytest.mark.usefixtures("each_wait")
 @pytest.mark.parametrize("idle", [0, 1])
 def test_ctrl_c_when_the_calling_thread_is_done(rng, idle):
     """And waits for the other, which is in an epoch of minutes."""

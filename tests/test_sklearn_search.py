@@ -211,6 +211,7 @@ def test_bad_arguments_are_refused(data):
         several.fit(*data)
 
 
+@pytest.mark.usefixtures("each_wait")
 def test_ctrl_c_ends_all_threads(data):
     before = threading.active_count()
     timer = threading.Timer(

@@ -1,7 +1,7 @@
 """The UCI handwritten digits: 1,797 real images of 8 x 8 pixels, shipped with the package.
 
-The file (`data/digits.csv.gz`) has one line per image: 64 pixels, row by row, 0 (white) to 16
-(black), then the digit.  Whose work it is and its licence: `data/digits.txt`.
+The file (`data/digits.gz`) has one line per image: 64 pixels, row by row, a letter each from a
+(white) to q (black), then the digit.  Whose work it is and its licence: `data/digits.txt`.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     >>> images.shape, labels[:5]
     ((1797, 64), array([0, 1, 2, 3, 4]))
     """
-    packed = files("downslope").joinpath("data/digits.csv.gz").read_bytes()
-    lines = gzip.decompress(packed).decode("ascii").splitlines()
-    table = np.loadtxt(lines, delimiter=",", dtype=np.uint8)
-    return table[:, :_PIXELS].copy(), table[:, _PIXELS].astype(np.int64)
+    lines = gzip.decompress(files("downslope").joinpath("data/digits.gz").read_bytes())
+    table = np.frombuffer(lines, np.uint8).reshape(-1, _PIXELS + len("0\n"))
+    images, labels = table[:, :_PIXELS] - ord("a"), table[:, _PIXELS] - ord("0")
+    return images.astype(np.uint8), labels.astype(np.int64)
 
 
 def split_digits() -> Digits:

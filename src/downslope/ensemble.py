@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from downslope._own_loss import Data, LossFunction, Rows
 from downslope._scale import warn_if_unscaled
 from downslope._source import validation_set
 from downslope._stepper import Stepper
+from downslope._tasks import results_of
 from downslope._validate import as_count, as_rows, as_weights, choose
 from downslope.callbacks import EarlyStopping
 from downslope.history import History
@@ -378,10 +379,10 @@ def _train(members: Sequence[_Member], threads: int) -> None:
         helping = [pool.submit(work) for _ in range(count - 1)]
         try:
             work()
-            wait(helping)
+            results_of(helping)
         except BaseException:  # Ctrl-C, while this thread had no member to train
             cancelled[0] = 1
-            wait(helping)
+            results_of(helping)
             raise
     if errors:
         raise errors[0]

@@ -227,8 +227,9 @@ cdef class Workspace:
         """Refuse a call from a signal handler in the middle of a pass."""
         if self.polling:
             raise RuntimeError(
-                "a signal handler calls what it has interrupted, which this thread is in the middle "
-                "of; set a flag in the handler, and act on it after the call or in a callback"
+                "a signal handler calls what it has interrupted, which this thread is in the "
+                "middle of; set a flag in the handler, and act on it after the call or in a "
+                "callback"
             )
         return 0
 

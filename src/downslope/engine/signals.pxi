@@ -42,7 +42,7 @@ cdef Watch _new_watch() noexcept:
 
 
 cdef int _poll(Watch *watch, double flops) noexcept nogil:
-    """Look for signals now and then; INTERRUPTED when a handler raised, or the work is cancelled."""
+    """Look for signals now and then; INTERRUPTED when a handler raised, or work is cancelled."""
     cdef double now
     cdef int raised
     if not watch.enabled and watch.cancelled == NULL:

@@ -28,6 +28,7 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.utils import _safe_indexing, indexable
 
 from downslope import _threads
+from downslope._tasks import results_of
 from downslope.callbacks import Callback
 from downslope.sklearn._base import BaseMLP
 from downslope.sklearn._data import Rows
@@ -155,7 +156,7 @@ class EnsembleSearchCV(GridSearchCV):
         asked = None if self.n_jobs is None else joblib.effective_n_jobs(self.n_jobs)
         pool = ThreadPoolExecutor(_threads.resolve(asked))
         try:
-            results = list(pool.map(lambda fit: fit.run(), fits))
+            results = results_of([pool.submit(fit.run) for fit in fits])
         finally:  # after an error or Ctrl-C, which this thread alone receives
             for fit in fits:
                 fit.ending.asked_for = True
