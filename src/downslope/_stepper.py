@@ -136,13 +136,12 @@ class Stepper:
 
     def compute_gradients(self, data: Data, threads: int) -> float:
         """The mean loss over a data set; its gradients are in ``network.gradients``."""
+        self.descent.keep_gradients(self.network.gradients)
         if isinstance(data, Rows):
             loss = _own_loss.compute_gradients(self.network, data, threads)
             if not np.isfinite(loss):
                 self.check(_engine.STATUS_LOSS_NOT_FINITE)
-            self.descent.keep_gradients(self.network.gradients)
             return loss + self.descent.add_penalties()
-        self.descent.keep_gradients(self.network.gradients)
         status, total = self.descent.compute_gradients(data, self.losses[data.has_labels], threads)
         self.check(status)
         return total / data.rows

@@ -341,7 +341,11 @@ def as_memory(name: str, memory: Any, shape: tuple[int, ...], dtype: np.dtype[An
 
 
 def check_apart(**memories: NDArray[Any] | None) -> None:
-    """Refuse memory that the first of these arrays shares with another; None: no array."""
+    """Refuse memory that the first of these arrays shares with another; None: no array.
+
+    Rows may lie apart, with the other between them: `_kernels.overlap`, which is for every
+    `predict`, knows only where an array begins and ends.
+    """
     (name, first), *others = memories.items()
     for other_name, other in others:
         if first is not None and other is not None and np.shares_memory(first, other):
