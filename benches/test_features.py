@@ -23,13 +23,14 @@ COSTED = [case for case in CASES if case.name in "CE"]
 @dataclass(frozen=True)
 class Feature:
     """What is given besides: to the network, each layer, each hidden layer, the optimiser; and to
-    fit, which may depend on the case."""
+    fit, which may depend on the case.  Both sides have made `trained` steps before."""
 
     network: dict[str, Any] = field(default_factory=dict)
     layers: dict[str, Any] = field(default_factory=dict)
     hidden: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     fit: Callable[[Case], dict[str, Any]] = lambda case: {}
+    trained: int = 0
 
     def turn(self, case: Case) -> Turn:
         """Epochs of the case with it."""
@@ -40,6 +41,8 @@ class Feature:
         trainer = ds.Trainer(network, "mse", replace(case.optimizer, **self.optimizer), threads=1)
         x, y = case.data()
         options = self.fit(case)
+        if self.trained:
+            trainer.fit(x, y, batch_size=case.batch, epochs=self.trained // case.steps, **options)
         return Turn(lambda: trainer.fit(x, y, batch_size=case.batch, **options), case.steps)
 
 
@@ -61,6 +64,7 @@ FEATURES = {
     "dropout of 0.1 on the inputs": Feature(network={"input_dropout": 0.1}),
     "noise on the inputs": Feature(network={"input_noise": 0.1}),
     "L2": Feature(layers={"l2": 1e-4}),
+    "L2, after 30,000 steps": Feature(layers={"l2": 1e-4}, trained=30_000),
     "L1": Feature(layers={"l1": 1e-5}),
     "weight decay": Feature(optimizer={"weight_decay": 0.01}),
     "max-norm": Feature(layers={"max_norm": 3.0}),
@@ -86,6 +90,7 @@ def test_feature(
     case: Case,
     feature: str,
 ) -> None:
-    pairs = compare(Feature().turn(case), FEATURES[feature].turn(case))
+    costed = FEATURES[feature]
+    pairs = compare(Feature(trained=costed.trained).turn(case), costed.turn(case))
     if pairs is not None:
         record("feature", feature=feature, case=case.name, ours=pairs.ours, theirs=pairs.theirs)

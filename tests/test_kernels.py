@@ -505,6 +505,29 @@ def test_update_that_overflows_leaves_the_element(rng, isa, dtype, name, bad):
         assert_same_bits(got, array)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_an_update_leaves_below_the_normal_range_becomes_zero(isa, dtype, name):
+    """Values and states that no gradient feeds: none stays where arithmetic is slow."""
+    smallest = np.finfo(dtype).smallest_normal
+    values = np.array([0.25, 0.75, 1, 1.01, 2, 3]).astype(dtype) * smallest
+    values = np.concatenate([values, -values])[None]
+    p, *states = values.copy(), *(np.abs(values) for _ in range(_kernels.MAX_STATES))
+    g = np.zeros_like(values)
+    _kernels.run_update(isa, name, np.array(HYPER[name]), STEP, g, states, p)
+    for array in (p, *states[: OPTIMIZER_STATES[name]]):
+        assert not ((array != 0) & (np.abs(array) < smallest)).any()
+    if name == "sgd":
+        assert_same_bits(p, np.where(np.abs(values) < smallest, 0, values).astype(dtype))
+
+
+def test_a_running_mean_below_the_normal_range_becomes_zero(isa, dtype):
+    smallest = np.finfo(dtype).smallest_normal
+    mean = np.array([[1, 1.5, -1.25, 8, 0.1]]).astype(dtype) * smallest
+    _kernels.run_average(isa, np.zeros_like(mean), 0.75, mean)
+    expected = np.array([[0, 1.125, 0, 6, 0]]).astype(dtype) * smallest
+    np.testing.assert_array_equal(mean, expected)
+
+
 def test_every_optimizer_moves_its_states(rng, isa, dtype):
     for name, states in OPTIMIZER_STATES.items():
         g, *state, p = make_inputs(KERNELS[f"update {name}"], rng, 1, 5, dtype)

@@ -22,7 +22,7 @@ DS_INLINE vec clamp(real low, real high, vec x) { return v_min(v_set(high), v_ma
 /* d where the clamped y is strictly within low .. high, else zero. */
 DS_INLINE vec backward_clamp(vec d, vec y, real low, real high) {
   mask outside = m_or(v_less_equal(y, v_set(low)), v_less_equal(v_set(high), y));
-  return v_select(outside, v_zero(), d);
+  return v_zero_where(outside, d);
 }
 
 DS_INLINE vec forward_identity(vec z, OPTIONAL vec alpha) { return z; }
@@ -62,7 +62,7 @@ DS_INLINE vec backward_softsign(vec d, vec y, OPTIONAL vec alpha) {
 
 DS_INLINE vec forward_relu(vec z, OPTIONAL vec alpha) { return v_max(v_zero(), z); }
 DS_INLINE vec backward_relu(vec d, vec y, OPTIONAL vec alpha) {
-  return v_select(v_less_equal(y, v_zero()), v_zero(), d);
+  return v_zero_where(v_less_equal(y, v_zero()), d);
 }
 
 DS_INLINE vec forward_relu6(vec z, OPTIONAL vec alpha) { return clamp(0, 6, z); }

@@ -18,6 +18,14 @@
 #define REAL_SMALLEST DBL_MIN
 #endif
 
+/* What is kept from step to step (parameters, states, running means) becomes zero below the normal
+ * range.  Where nothing feeds it any more, it would shrink without end (a unit that stays off, its
+ * weights under a penalty), and every product, division and square root of such numbers takes
+ * longer. */
+DS_INLINE vec without_subnormal(vec x) {
+  return v_zero_where(v_less(v_abs(x), v_set(REAL_SMALLEST)), x);
+}
+
 /* Unroll a loop whose bound is a constant where the function is inlined. */
 #define UNROLL _Pragma("GCC unroll 16")
 

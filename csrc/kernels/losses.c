@@ -163,7 +163,7 @@ LONG_TERMS log_cosh(const void *context, ptrdiff_t j, ptrdiff_t n) {
   const vec less = v_expm1(v_neg(size)), p = v_add(v_set(1), less);
   const mask small = v_less(size, v_set(1));
   const vec rest = v_select(small, v_div(v_mul(less, less), v_add(p, p)), v_mul(p, p));
-  const vec most = v_select(small, v_zero(), v_sub(size, v_set((real)0.69314718055994531)));
+  const vec most = v_zero_where(small, v_sub(size, v_set((real)0.69314718055994531)));
   store_delta(r, j, n, v_tanh(error));
   return v_add(most, v_log1p(rest));
 }
@@ -221,7 +221,7 @@ LOSS(gaussian_nll) {
 DS_INLINE vec hinge(const void *context, ptrdiff_t j, ptrdiff_t n) {
   const row *r = context;
   const vec t = target_part(r, j, n), missing = v_fnma(t, output_part(r, j, n), v_set(1));
-  store_delta(r, j, n, v_select(v_less_equal(missing, v_zero()), v_zero(), v_neg(t)));
+  store_delta(r, j, n, v_zero_where(v_less_equal(missing, v_zero()), v_neg(t)));
   return v_max(v_zero(), missing);
 }
 

@@ -29,8 +29,8 @@ DS_INLINE vec with_l2(vec gradient, vec parameter, const vec *c) {
 
 /* That of l2 p^2 + l1 |p|; where p is 0 that of |p| counts as 0. */
 DS_INLINE vec with_l1(vec gradient, vec parameter, const vec *c) {
-  const vec zero = v_zero(), step = v_copysign(c[1], parameter);
-  return v_add(with_l2(gradient, parameter, c), v_select(v_equal(parameter, zero), zero, step));
+  const vec step = v_copysign(c[1], parameter);
+  return v_add(with_l2(gradient, parameter, c), v_zero_where(v_equal(parameter, v_zero()), step));
 }
 
 DS_INLINE void penalize(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
@@ -70,7 +70,7 @@ void DS_NAME(clip)(ptrdiff_t n, void *values, double limit) {
 
 /* c holds what the mean keeps, then what the value gives. */
 DS_INLINE vec running_mean(vec mean, vec value, const vec *c) {
-  return v_fma(c[0], mean, v_mul(c[1], value));
+  return without_subnormal(v_fma(c[0], mean, v_mul(c[1], value)));
 }
 
 void DS_NAME(average)(ptrdiff_t n, const void *values, void *means, double momentum) {

@@ -8,7 +8,8 @@
  *
  * Numeric contract: element by element, each operation rounded once and in the order written here.
  * An element whose new value or state would overflow is left as it was, and the call says so: the
- * weights stay finite whatever the gradient.  A state below the normal range becomes zero. */
+ * weights stay finite whatever the gradient.  A new value or state below the normal range becomes
+ * zero. */
 #include <math.h>
 
 #include "kernels.h"
@@ -25,13 +26,6 @@ DS_INLINE mask is_finite(const int states, element e) {
   vec all = e.parameter;
   UNROLL for (int k = 0; k < states; k++) all = v_fma(e.state[k], v_zero(), all);
   return v_less_equal(v_abs(all), v_set(REAL_LARGEST));
-}
-
-/* A state that no gradient feeds any more shrinks without end, and below the normal range it makes
- * divisions and square roots two times slower (a unit that stays off, most often): it becomes zero
- * there. */
-DS_INLINE vec without_subnormal(vec state) {
-  return v_select(v_less(v_abs(state), v_set(REAL_SMALLEST)), v_zero(), state);
 }
 
 /* A row of each array; the optimiser has the first `states` of the states. */
@@ -60,6 +54,7 @@ DS_INLINE int update_vector(const int states, step_fn step, row r, ptrdiff_t j, 
   old.parameter = load(r.parameter + j, full, n);
   UNROLL for (int k = 0; k < states; k++) old.state[k] = load(r.state[k] + j, full, n);
   element new = step(old, load(r.gradient + j, full, n), c);
+  new.parameter = without_subnormal(new.parameter);
   UNROLL for (int k = 0; k < states; k++) new.state[k] = without_subnormal(new.state[k]);
   const mask finite = is_finite(states, new);
   const int overflow = !m_all(finite);
@@ -124,9 +119,7 @@ static void set_mean(double b, real *c) {
 }
 
 /* -1, 0 or 1. */
-DS_INLINE vec sign(vec x) {
-  return v_select(v_equal(x, v_zero()), v_zero(), v_copysign(v_set(1), x));
-}
+DS_INLINE vec sign(vec x) { return v_zero_where(v_equal(x, v_zero()), v_copysign(v_set(1), x)); }
 
 /* beta^n by squaring: a function of (beta, n) alone, so that a resumed run needs only n; pow() may
  * differ from one C library to the next. */

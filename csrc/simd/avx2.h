@@ -63,6 +63,7 @@ DS_INLINE mask m_first(ptrdiff_t n) {
 #endif
 }
 DS_INLINE vec v_select(mask m, vec a, vec b) { return DS_MM(blendv)(b, a, m); }
+DS_INLINE vec v_zero_where(mask m, vec a) { return DS_MM(andnot)(m, a); }
 
 DS_INLINE vec v_load(const real *p) { return DS_MM(loadu)(p); }
 DS_INLINE void v_store(real *p, vec v) { DS_MM(storeu)(p, v); }

@@ -50,6 +50,7 @@ DS_INLINE int m_any(mask a) { return a != 0; }
 DS_INLINE int m_all(mask a) { return a == (mask)((1u << VEC) - 1u); }
 DS_INLINE mask m_first(ptrdiff_t n) { return (mask)((1u << n) - 1u); }
 DS_INLINE vec v_select(mask m, vec a, vec b) { return DS_MM(mask_blend)(m, b, a); }
+DS_INLINE vec v_zero_where(mask m, vec a) { return v_select(m, v_zero(), a); }
 
 DS_INLINE vec v_load(const real *p) { return DS_MM(loadu)(p); }
 DS_INLINE void v_store(real *p, vec v) { DS_MM(storeu)(p, v); }

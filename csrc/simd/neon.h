@@ -57,6 +57,7 @@ DS_INLINE mask m_first(ptrdiff_t n) {
   return DS_U(vclt)(DS_U(vld1)(lane), DS_U_N(vdup)((lane_bits)n));
 }
 DS_INLINE vec v_select(mask m, vec a, vec b) { return DS_Q(vbsl)(m, a, b); }
+DS_INLINE vec v_zero_where(mask m, vec a) { return v_select(m, v_zero(), a); }
 
 /* Not vminq and vmaxq: their result for a NaN and for zeros of two signs is another one. */
 DS_INLINE vec v_min(vec a, vec b) { return v_select(v_less(a, b), a, b); }

@@ -64,6 +64,7 @@ DS_INLINE int m_any(mask a) { return a; }
 DS_INLINE int m_all(mask a) { return a; }
 DS_INLINE mask m_first(ptrdiff_t n) { return n >= 1; }
 DS_INLINE vec v_select(mask m, vec a, vec b) { return m ? a : b; }
+DS_INLINE vec v_zero_where(mask m, vec a) { return v_select(m, v_zero(), a); }
 
 DS_INLINE vec v_pow2(vec n) {
   return v_from_bits(v_to_bits(n + (DS_ROUNDER + DS_EXPONENT_BIAS)) << DS_MANTISSA_BITS);

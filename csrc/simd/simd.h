@@ -23,6 +23,7 @@
  *   m_and m_or m_any m_all            m_any, m_all -> int
  *   m_first(n)                        the first n lanes, 0 <= n <= VEC
  *   v_select(m, a, b)                 m ? a : b
+ *   v_zero_where(m, a)                m ? 0 : a
  *   v_pow2(n)                         2^n, n integral and 2^n normal
  *   v_scale(x, n)                     x * 2^n rounded once, n integral, x and 2^(n/2) normal, as is
  *                                     x * 2^(n/2)
