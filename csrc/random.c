@@ -124,10 +124,14 @@ void ds_random_integers(ds_draws_fn make, uint64_t seed, uint64_t stream, int64_
  * goes to place i. */
 void ds_random_permutation(ds_draws_fn make, uint64_t seed, uint64_t stream, ptrdiff_t n,
                            int64_t *out) {
-  draws d = {.make = make, .seed = seed, .stream = stream};
-  for (ptrdiff_t i = 0; i < n; ++i) {
-    int64_t place = below(draw(&d, i), (uint64_t)i + 1);
-    out[i] = out[place];
-    out[place] = i;
+  uint64_t bits[DS_DRAWS];
+  for (ptrdiff_t first = 0; first < n; first += DS_DRAWS) {
+    const ptrdiff_t end = n - first < DS_DRAWS ? n : first + DS_DRAWS;
+    make(seed, stream, (uint64_t)first, bits);
+    for (ptrdiff_t i = first; i < end; ++i) {
+      const int64_t place = below(bits[i - first], (uint64_t)i + 1);
+      out[i] = out[place];
+      out[place] = i;
+    }
   }
 }

@@ -54,9 +54,9 @@ DS_INLINE int update_vector(const int states, step_fn step, row r, ptrdiff_t j, 
   old.parameter = load(r.parameter + j, full, n);
   UNROLL for (int k = 0; k < states; k++) old.state[k] = load(r.state[k] + j, full, n);
   element new = step(old, load(r.gradient + j, full, n), c);
+  const mask finite = is_finite(states, new);
   new.parameter = without_subnormal(new.parameter);
   UNROLL for (int k = 0; k < states; k++) new.state[k] = without_subnormal(new.state[k]);
-  const mask finite = is_finite(states, new);
   const int overflow = !m_all(finite);
   if (__builtin_expect(overflow, 0)) {
     new.parameter = v_select(finite, new.parameter, old.parameter);
