@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import downslope as ds
+from downslope import _kernels, _plan
 from downslope._sampling import Order
 
 SEED = 3
@@ -32,6 +33,23 @@ def as_taken(x, y):
     """The arrays that training works on."""
     net = make_net()
     return net.dataset(x, y, net.checked_loss("cross_entropy"), None).arrays
+
+
+# ---- Rows from all over ----
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_shuffled_batch_has_the_rows_as_they_are(rng, dtype):
+    """Widths of inputs and targets from one number on, of rows that do not follow each other."""
+    order = np.empty(11, np.int64)
+    _kernels.random_permutation(SEED, _plan.STREAM_ORDER, order)
+    assert (order != np.arange(11)).any()
+    for width in [*range(1, 42), 63, 64, 65, 130]:
+        x, y = (rng.normal(size=(11, width + 3)).astype(dtype)[:, 1:-2] for _ in "xy")
+        shuffled, permuted = (ds.Network([width, width], dtype=dtype, seed=SEED) for _ in "ab")
+        shuffled.fit(x, y, batch_size=None)
+        permuted.fit(x[order], y[order], batch_size=None, shuffle=False)
+        np.testing.assert_array_equal(shuffled.parameters, permuted.parameters)
 
 
 # ---- Other libraries' tables ----
