@@ -3,8 +3,8 @@
  * The rows of a shuffled mini-batch lie where no machine guesses them: the copy would wait for memory
  * at every row, did it not ask for rows some way ahead of it (benches/test_epoch.py).  A row of up to
  * eight pieces is copied without a loop: each number of pieces has a walk over the rows of its own, as
- * a loop or a call would take longer than the copy.  Rows are bytes here, of whatever type; nothing beyond a
- * row's end is read or written. */
+ * a loop or a call would take longer than the copy.  Rows are bytes here, of whatever type; nothing
+ * beyond a row's end is read or written. */
 #include <string.h>
 
 #include "downslope.h"
