@@ -47,7 +47,7 @@ typedef struct worker {
   void *context;
   pthread_mutex_t mutex; /* for parking only: from ASLEEP or AWAITED until `changed` */
   pthread_cond_t changed;
-  int wakers_core; /* -1: not known */
+  int wakers_core; /* or NO_CORE; under the mutex */
 } worker;
 
 static worker workers[DS_MAX_THREADS]; /* workers[0] stands for the caller and is not used */
@@ -58,16 +58,18 @@ static int most_workers; /* 0 unless the fork handler is in place */
 
 /* ---- Cores ---- */
 
-/* A scheduler may wake a worker on the very core of its caller.  Linux does in virtual machines, where
- * a core at rest may count as one that the host has taken away (vcpu_is_preempted).  The caller does
- * not wait for a worker that has not begun, so this one would find nothing to do, and park, again and
- * again, beside an idle core.  So it leaves for another of those it may use. */
+enum { NO_CORE = -1 };
+
+/* A scheduler may wake a worker on the very core of its caller.  Linux does in virtual machines,
+ * where a core at rest may count as one that the host has taken away (vcpu_is_preempted).  The
+ * caller does not wait for a worker that has not begun, so this one would find nothing to do, and
+ * park, again and again, beside an idle core.  So it leaves for another of those it may use. */
 #ifdef __linux__
 static int this_core(void) { return sched_getcpu(); }
 
 static void leave_core(int core) {
   cpu_set_t allowed, others;
-  if (core < 0 || core != this_core()) return;
+  if (core == NO_CORE || core != this_core()) return;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
   others = allowed;
   CPU_CLR(core, &others);
@@ -76,7 +78,7 @@ static void leave_core(int core) {
   }
 }
 #else
-static int this_core(void) { return -1; }
+static int this_core(void) { return NO_CORE; }
 static void leave_core(int core) { (void)core; }
 #endif
 
@@ -106,23 +108,28 @@ static inline int change_state(worker *w, int from, int to) {
 }
 
 /* Return once w's state is no longer `state`; `parked` tells the other side to wake us.  Returns
- * whether it did. */
+ * the core of who did, or NO_CORE. */
 static int wait_while(worker *w, int state, int parked) {
   int64_t start = nanoseconds(), elapsed;
   do {
     for (int poll = 0; poll < POLLS; ++poll) {
-      if (state_of(w) != state) return 0;
+      if (state_of(w) != state) return NO_CORE;
       relax();
     }
     elapsed = nanoseconds() - start;
     if (elapsed > YIELD_AFTER) sched_yield();
   } while (elapsed < PARK_AFTER);
 
+  int core = NO_CORE;
   pthread_mutex_lock(&w->mutex);
-  int slept = change_state(w, state, parked);
-  while (slept && state_of(w) == parked) pthread_cond_wait(&w->changed, &w->mutex);
+  if (change_state(w, state, parked)) {
+    while (state_of(w) == parked) {
+      pthread_cond_wait(&w->changed, &w->mutex);
+      core = w->wakers_core;
+    }
+  }
   pthread_mutex_unlock(&w->mutex);
-  return slept;
+  return core;
 }
 
 /* Returns whether that woke the other side. */
@@ -143,7 +150,7 @@ static int set_state(worker *w, int state) {
 static void *work(void *argument) {
   worker *self = argument;
   for (;;) {
-    if (wait_while(self, FREE, ASLEEP)) leave_core(self->wakers_core);
+    leave_core(wait_while(self, FREE, ASLEEP));
     if (change_state(self, POSTED, TAKEN)) {
       self->task(self->context, (int)(self - workers), self->parts);
       set_state(self, FREE);

@@ -10,7 +10,7 @@
 
 #include "../include/downslope.h"
 
-enum { CALLERS = 4, ROUNDS = 400, MOST_PARTS = 5, FORKS = 5, PAUSE = 300 /* microseconds */ };
+enum { CALLERS = 4, ROUNDS = 1500, MOST_PARTS = 5, FORKS = 5, MOST_PAUSE = 300 /* microseconds */ };
 
 typedef struct work {
   int counts[MOST_PARTS]; /* each written by the thread that runs the part: no atomics */
@@ -27,7 +27,8 @@ static void count(void *context, int part, int parts) {
   }
 }
 
-/* One caller's rounds; now and then it waits so long that the workers park. */
+/* One caller's rounds, with longer and longer pauses: within some of them the workers park, and at
+ * the end of some they are just about to. */
 static void *call(void *argument) {
   const int caller = *(int *)argument;
   for (int round = 0; round < ROUNDS; round++) {
@@ -41,7 +42,7 @@ static void *call(void *argument) {
         exit(1);
       }
     }
-    if (round % 40 == caller) usleep(PAUSE);
+    if (round % CALLERS == caller) usleep(round * MOST_PAUSE / ROUNDS);
   }
   return NULL;
 }
