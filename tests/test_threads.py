@@ -480,7 +480,7 @@ NESTED = """
 import signal, numpy as np, downslope as ds
 net = ds.Network([200, 700, 700, 10], seed=0)
 trainer, one = ds.Trainer(net, threads=1), ds.Pass(net)
-x, y = np.ones((1000, 200), "f"), np.zeros((1000, 10), "f")
+x, y = np.ones((10000, 200), "f"), np.zeros((10000, 10), "f")
 small = {{"step": lambda: trainer.step(x[:2], y[:2]), "forward": lambda: one.forward(x[:2])}}
 large = {{"step": lambda: trainer.step(x, y), "forward": lambda: one.forward(x)}}
 signal.signal(signal.SIGALRM, lambda *_: small["{what}"]())

@@ -212,8 +212,8 @@ typedef struct {
 
 static inline tiling tiles_of(ptrdiff_t rows, int vectors) {
   const int most = tile_rows[vectors - 1];
-  tiling t = {.count = rows <= most ? rows > 0 : (rows + most - 1) / most};
-  t.height = t.count <= 1 ? rows : rows / t.count;
+  tiling t = {.count = rows <= most ? rows > 0 : (unsigned)(rows + most - 1) / most};
+  t.height = t.count <= 1 ? rows : (unsigned)rows / (unsigned)t.count;
   t.taller = rows - t.height * t.count;
   return t;
 }
@@ -461,7 +461,7 @@ void DS_NAME(product)(const ds_product *p) {
     t.whole = p;
     t.k_begin = 0;
     for (ptrdiff_t n = 1; n <= blocks; n++, t.k_begin += t.depth) {
-      t.depth = p->depth * n / blocks - t.k_begin;
+      t.depth = (n < blocks ? p->depth * n / blocks : p->depth) - t.k_begin;
       panels(&t, i, least(p->row_end - i, ROW_GROUP));
     }
   }
