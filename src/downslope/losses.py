@@ -99,6 +99,8 @@ LOSSES: dict[str, Kind] = {
 }
 
 
+_NO_PARAMETERS = np.empty(0)
+
 #: What other libraries call them.
 _ELSEWHERE = {
     "absolute_error": "mae",
@@ -183,7 +185,7 @@ class Loss:
         ValueError
             If a parameter has not one value for each output.
         """
-        arrays = []
+        arrays = [_NO_PARAMETERS]
         for key, rule in self.kind.parameters.items():
             values = np.atleast_1d(np.array(self.parameters[key], dtype=np.float64))
             if rule.per_output and len(values) not in (1, outputs):
@@ -192,7 +194,7 @@ class Loss:
                     f"{outputs} outputs; got {len(values)}"
                 )
             arrays.append(np.broadcast_to(values, outputs) if rule.per_output else values)
-        return np.concatenate([*arrays, np.empty(0)])
+        return np.concatenate(arrays) if len(arrays) > 1 else _NO_PARAMETERS
 
     def __repr__(self) -> str:
         values = [f"{key}={value!r}" for key, value in self.parameters.items()]
