@@ -23,6 +23,8 @@ def aligned_zeros(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
     Pages that are never touched take no memory.
     """
     size = math.prod(shape) if isinstance(shape, tuple) else shape
+    if size == 0:
+        return np.zeros(shape, dtype)
     count = size * np.dtype(dtype).itemsize
     if count < _LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         raw, alignment = np.zeros(count + _LINE, np.uint8), _LINE
