@@ -36,7 +36,7 @@ def from_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     >>> from sklearn.neural_network import MLPClassifier
     >>> from downslope.sklearn import from_sklearn
     >>> X, y = load_iris(return_X_y=True)
-    >>> theirs = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> theirs = MLPClassifier(solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
     >>> bool((from_sklearn(theirs).predict(X) == theirs.predict(X)).all())
     True
     """
@@ -81,7 +81,7 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
     >>> from sklearn.datasets import load_iris
     >>> from downslope.sklearn import MLPClassifier, to_sklearn
     >>> X, y = load_iris(return_X_y=True)
-    >>> ours = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> ours = MLPClassifier(solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
     >>> bool((to_sklearn(ours).predict(X) == ours.predict(X)).all())
     True
     """

@@ -209,7 +209,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     >>> from downslope.sklearn import MLPClassifier
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = MLPClassifier(solver="lbfgs", hidden_layer_sizes=(8,), random_state=0).fit(X, y)
+    >>> model = MLPClassifier((8,), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
     >>> model.score(X, y) > 0.95
     True
     """
