@@ -203,7 +203,15 @@ def run(case, dtype, threads, seed=5, epochs=3):
     check_company(net, x, outputs)
     results = [net.parameters, trainer.state, outputs, trainer.steps]
     results += [history.loss, history.val_loss]
-    return b"".join(np.asarray(result).tobytes() for result in results)
+    return b"".join(map(bits, results))
+
+
+def bits(values):
+    """As bytes; NaN is NaN, whatever its sign and payload."""
+    values = np.array(values)
+    if values.dtype.kind == "f":
+        values[np.isnan(values)] = np.nan
+    return values.tobytes()
 
 
 def check_company(net, x, outputs):
