@@ -509,9 +509,25 @@ def update(name):
 # -- What is done to gradients before, and to parameters beside, the update --
 
 
-def add_penalty_truth(p, g):
-    value = g + 0.5 * p + 0.125 * np.sign(p)
-    return [Truth(value, 2, np.abs(g) + 0.5 * np.abs(p) + 0.125)]
+def penalty_kernel(l1, l2):
+    """The penalty of some parameters, with and without its gradient: here half of that."""
+
+    def run(isa, p, g, out):
+        out[0] = _kernels.run_penalize(isa, p, l1, l2, g, 0.5)
+        out[1] = _kernels.run_penalize(isa, p, l1, l2, None, 0.5)
+
+    def truth(p, g, out):
+        gradient = g + l2 * p + 0.5 * l1 * np.sign(p)
+        penalty = l1 * np.abs(p).sum() + l2 * (p * p).sum()
+        return [
+            Truth(gradient, 2, np.abs(g) + l2 * np.abs(p) + 0.5 * l1),
+            Truth(np.array([penalty, penalty]), 5 + 2 * lane_sum_ulps(p.size)),
+        ]
+
+    def inputs(rng, rows, cols):
+        return [*rng.normal(size=(2, rows, cols)), np.zeros(2)]
+
+    return Kernel(inputs, run, truth, written=2, float64=(2,))
 
 
 def limit_columns_truth(x):
@@ -519,11 +535,6 @@ def limit_columns_truth(x):
     return [Truth(x * np.where(norm > 2, 2 / norm, 1), 4 + len(x))]
 
 
-ADD_PENALTY = Kernel(
-    lambda rng, rows, cols: list(rng.normal(size=(2, rows, cols))),
-    lambda isa, p, g: _kernels.run_add_penalty(isa, p, 0.125, 0.25, g),
-    add_penalty_truth,
-)
 SCALING = Kernel(
     lambda rng, rows, cols: [rng.normal(size=(rows, cols))],
     lambda isa, x: _kernels.run_scale(isa, 0.375, x),
@@ -534,10 +545,10 @@ CLIP = Kernel(
     lambda isa, x: _kernels.run_clip(isa, 0.5, x),
     lambda x: [Truth(np.clip(x, -0.5, 0.5))],
 )
-POWER_SUMS = Kernel(
-    lambda rng, rows, cols: [rng.normal(size=(rows, cols)), np.zeros(2)],
-    lambda isa, x, out: _kernels.run_power_sums(isa, x, out),
-    lambda x, out: [Truth(np.array([np.abs(x).sum(), (x * x).sum()]), 2 + lane_sum_ulps(x.size))],
+SUM_OF_SQUARES = Kernel(
+    lambda rng, rows, cols: [rng.normal(size=(rows, cols)), np.zeros(1)],
+    lambda isa, x, out: out.fill(_kernels.run_sum_of_squares(isa, x)),
+    lambda x, out: [Truth(np.array([(x * x).sum()]), 2 + lane_sum_ulps(x.size))],
     float64=(1,),
 )
 LIMIT_COLUMNS = Kernel(
@@ -611,10 +622,12 @@ KERNELS: dict[str, Kernel] = {
     "product with both transposed": product(transpose_a=True, transpose_b=True),
     "product that accumulates": accumulating_product(),
     "column sums": COLUMN_SUMS,
-    "add penalty": ADD_PENALTY,
+    "penalty l1": penalty_kernel(0.125, 0.0),
+    "penalty l2": penalty_kernel(0.0, 0.25),
+    "penalty l1, l2": penalty_kernel(0.125, 0.25),
     "scale": SCALING,
     "clip": CLIP,
-    "power sums": POWER_SUMS,
+    "sum of squares": SUM_OF_SQUARES,
     "limit columns": LIMIT_COLUMNS,
     "average": AVERAGE,
 }

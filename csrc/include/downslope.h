@@ -264,14 +264,15 @@ typedef struct ds_kernels {
   ds_loss_fn losses[DS_LOSS_COUNT];
   ds_prepare_fn prepares[DS_OPTIMIZER_COUNT];
   ds_update_fn updates[DS_OPTIMIZER_COUNT];
-  /* gradient += the gradient of l2 p^2 + l1 |p| by the parameters p */
-  void (*add_penalty)(ptrdiff_t rows, ptrdiff_t cols, ds_rows gradient, ds_rows parameters,
-                      double l1, double l2);
+  /* l1 times the sum of |p| plus l2 times that of p^2 over n parameters p, in float64; `factor` times its
+   * gradient by them is added to gradient (n,), unless that is NULL. */
+  double (*penalize)(ptrdiff_t n, const void *parameters, double l1, double l2, void *gradient,
+                     double factor);
   void (*scale)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double factor);
   /* Each of n values into -limit .. limit. */
   void (*clip)(ptrdiff_t n, void *values, double limit);
-  /* The sums of |x| and of x^2 over n values, in float64; NULL: not wanted. */
-  void (*power_sums)(ptrdiff_t n, const void *values, double *absolute, double *squares);
+  /* The sum of x^2 over n values x, in float64. */
+  double (*sum_of_squares)(ptrdiff_t n, const void *values);
   /* Columns whose Euclidean norm is above the limit are scaled down to it. */
   void (*limit_columns)(ptrdiff_t rows, ptrdiff_t cols, ds_rows block, double limit);
   /* means = momentum * means + (1 - momentum) * values */

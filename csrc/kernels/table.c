@@ -23,10 +23,10 @@ void DS_NAME(finish_derivative)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, p
 void DS_NAME(finish_update)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ds_rows);
 ptrdiff_t DS_NAME(product_scratch)(ptrdiff_t, ptrdiff_t, ptrdiff_t);
 void DS_NAME(column_sums)(ptrdiff_t, ptrdiff_t, ds_rows, const void *, void *);
-void DS_NAME(add_penalty)(ptrdiff_t, ptrdiff_t, ds_rows, ds_rows, double, double);
+double DS_NAME(penalize)(ptrdiff_t, const void *, double, double, void *, double);
 void DS_NAME(scale)(ptrdiff_t, ptrdiff_t, ds_rows, double);
 void DS_NAME(clip)(ptrdiff_t, void *, double);
-void DS_NAME(power_sums)(ptrdiff_t, const void *, double *, double *);
+double DS_NAME(sum_of_squares)(ptrdiff_t, const void *);
 void DS_NAME(limit_columns)(ptrdiff_t, ptrdiff_t, ds_rows, double);
 void DS_NAME(average)(ptrdiff_t, const void *, void *, double);
 double DS_NAME(row_gradients)(const ds_row_pass *, const void *, const void *, ds_rows,
@@ -70,10 +70,10 @@ const ds_kernels DS_NAME(kernels) = {
     .losses = {DS_LOSSES(LOSS)},
     .prepares = {DS_OPTIMIZERS(PREPARE)},
     .updates = {DS_OPTIMIZERS(UPDATE)},
-    .add_penalty = DS_NAME(add_penalty),
+    .penalize = DS_NAME(penalize),
     .scale = DS_NAME(scale),
     .clip = DS_NAME(clip),
-    .power_sums = DS_NAME(power_sums),
+    .sum_of_squares = DS_NAME(sum_of_squares),
     .limit_columns = DS_NAME(limit_columns),
     .average = DS_NAME(average),
     .elementary = {DS_ELEMENTARY(ELEMENTARY)},

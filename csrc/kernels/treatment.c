@@ -87,19 +87,31 @@ static double sum_of_lanes(double *lane) {
 
 DS_INLINE double square(double x) { return x * x; }
 
-DS_INLINE double power_sum(ptrdiff_t n, const real *x, double (*power)(double)) {
+/* The sum of power(x) over x (n,); on the way gradient (n,) = f(gradient, x, c), unless it is NULL: the
+ * sum waits for its additions, and has time for that. */
+DS_INLINE double power_sum(double (*power)(double), ptrdiff_t n, const real *x, real *gradient,
+                           treatment f, const vec *c) {
   double lane[DS_LANES] = {0};
   const ptrdiff_t whole = n - n % DS_LANES;
   for (ptrdiff_t j = 0; j < whole; j += DS_LANES) {
     UNROLL for (int l = 0; l < DS_LANES; l++) lane[l] += power((double)x[j + l]);
+    if (gradient) treat(DS_LANES, gradient + j, x + j, f, c);
   }
   for (ptrdiff_t j = whole; j < n; j++) lane[j - whole] += power((double)x[j]);
+  if (gradient) treat(n - whole, gradient + whole, x + whole, f, c);
   return sum_of_lanes(lane);
 }
 
-void DS_NAME(power_sums)(ptrdiff_t n, const void *values, double *absolute, double *squares) {
-  if (absolute) *absolute = power_sum(n, values, fabs);
-  if (squares) *squares = power_sum(n, values, square);
+double DS_NAME(sum_of_squares)(ptrdiff_t n, const void *values) {
+  return power_sum(square, n, values, NULL, NULL, NULL);
+}
+
+double DS_NAME(penalize)(ptrdiff_t n, const void *parameters, double l1, double l2, void *gradient,
+                         double factor) {
+  const vec c[] = {v_set((real)(2 * (factor * l2))), v_set((real)(factor * l1))};
+  if (l1 == 0) return l2 * power_sum(square, n, parameters, gradient, with_l2, c);
+  const double absolute = power_sum(fabs, n, parameters, gradient, with_l1, c);
+  return l1 * absolute + (l2 != 0 ? l2 * DS_NAME(sum_of_squares)(n, parameters) : 0);
 }
 
 /* A column whose norm is beyond the largest number is left as it is. */

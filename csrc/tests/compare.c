@@ -204,18 +204,16 @@ static void compare_optimizer(const char *name, int code) {
 static void compare_treatment(void) {
   hash h = EMPTY;
   for (ptrdiff_t cols = 1; cols <= MOST; cols++) {
-    double absolute, squares;
     ds_rows x = new_rows(ROWS, cols, cols, 1), y = new_rows(ROWS, cols, cols, 1);
-    TABLE.add_penalty(ROWS, cols, x, y, 0.1, 0.2);
+    add_double(&h, TABLE.penalize(ROWS * cols, y.data, 0.1, 0.2, x.data, 0.5));
+    add_double(&h, TABLE.penalize(ROWS * cols, y.data, 0, 0.2, x.data, 0.5));
     TABLE.limit_columns(ROWS, cols, x, 0.9);
     TABLE.clip(cols, y.data, 0.3);
     TABLE.scale(ROWS, cols, y, 0.7);
     TABLE.average(ROWS * cols, x.data, y.data, 0.9);
-    TABLE.power_sums(ROWS * cols, y.data, &absolute, &squares);
+    add_double(&h, TABLE.sum_of_squares(ROWS * cols, y.data));
     add_rows(&h, x, ROWS, cols);
     add_rows(&h, y, ROWS, cols);
-    add_double(&h, absolute);
-    add_double(&h, squares);
     free_rows(x, ROWS, cols);
     free_rows(y, ROWS, cols);
   }

@@ -76,14 +76,13 @@ cdef extern from "downslope.h" nogil:
     ctypedef void (*ds_add_normal_fn)(
         uint64_t seed, uint64_t stream, uint64_t first, Py_ssize_t rows, Py_ssize_t cols,
         ds_rows x, double deviation, ds_rows y) noexcept nogil
-    ctypedef void (*ds_add_penalty_fn)(
-        Py_ssize_t rows, Py_ssize_t cols, ds_rows gradient, ds_rows parameters, double l1,
-        double l2) noexcept nogil
+    ctypedef double (*ds_penalize_fn)(
+        Py_ssize_t n, const void *parameters, double l1, double l2, void *gradient,
+        double factor) noexcept nogil
     ctypedef void (*ds_scale_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows block, double factor) noexcept nogil
     ctypedef void (*ds_clip_fn)(Py_ssize_t n, void *values, double limit) noexcept nogil
-    ctypedef void (*ds_power_sums_fn)(
-        Py_ssize_t n, const void *values, double *absolute, double *squares) noexcept nogil
+    ctypedef double (*ds_sum_of_squares_fn)(Py_ssize_t n, const void *values) noexcept nogil
     ctypedef void (*ds_limit_columns_fn)(
         Py_ssize_t rows, Py_ssize_t cols, ds_rows block, double limit) noexcept nogil
     ctypedef void (*ds_average_fn)(
@@ -147,10 +146,10 @@ cdef extern from "downslope.h" nogil:
         ds_loss_fn *losses
         ds_prepare_fn *prepares
         ds_update_fn *updates
-        ds_add_penalty_fn add_penalty
+        ds_penalize_fn penalize
         ds_scale_fn scale
         ds_clip_fn clip
-        ds_power_sums_fn power_sums
+        ds_sum_of_squares_fn sum_of_squares
         ds_limit_columns_fn limit_columns
         ds_average_fn average
         ds_elementary_fn *elementary

@@ -469,13 +469,13 @@ def run_update(
         parameters.shape[1], coefficients)
 
 
-def run_add_penalty(
-    str isa, real[:, ::1] parameters, double l1, double l2, real[:, ::1] gradient
+def run_penalize(
+    str isa, real[:, ::1] parameters, double l1, double l2, real[:, ::1] gradient, double factor
 ):
-    """gradient += 2 l2 p + l1 sign(p)."""
+    """gradient += factor (2 l2 p + l1 sign(p)); returns the sum of l2 p^2 + l1 |p|."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
-    table.add_penalty(gradient.shape[0], gradient.shape[1], _block(gradient), _block(parameters),
-                      l1, l2)
+    return table.penalize(parameters.size, _block(parameters).data, l1, l2,
+                          _block(gradient).data if gradient is not None else NULL, factor)
 
 
 def run_scale(str isa, double factor, real[:, ::1] block):
@@ -490,10 +490,10 @@ def run_clip(str isa, double limit, real[:, ::1] block):
     table.clip(block.size, _block(block).data, limit)
 
 
-def run_power_sums(str isa, real[:, ::1] block, double[::1] out):
-    """out = (sum of |x|, sum of x^2)."""
+def run_sum_of_squares(str isa, real[:, ::1] block):
+    """The sum of x^2."""
     cdef const ds_kernels *table = _table(isa, sizeof(real) * 8)
-    table.power_sums(block.size, _block(block).data, &out[0], &out[1])
+    return table.sum_of_squares(block.size, _block(block).data)
 
 
 def run_limit_columns(str isa, double limit, real[:, ::1] block):

@@ -224,12 +224,11 @@ cdef class Descent:
         """First each element of the gradients, then the norm of all; a norm that is not finite is
         left to the update, which finds the elements."""
         cdef ds_rows gradients
-        cdef double squares, norm
+        cdef double norm
         if not isinf(self.clip_value):
             self.plan.kernels.clip(self.plan.parameters, values, self.clip_value)
         if not isinf(self.clip_norm):
-            self.plan.kernels.power_sums(self.plan.parameters, values, NULL, &squares)
-            norm = sqrt(squares)
+            norm = sqrt(self.plan.kernels.sum_of_squares(self.plan.parameters, values))
             if isfinite(norm) and norm > self.clip_norm:
                 gradients.data, gradients.stride = values, self.plan.parameters
                 self.plan.kernels.scale(
@@ -289,9 +288,11 @@ cdef class Descent:
         cdef bint activate = loss.reads_outputs
         cdef Batch batch
         cdef ds_rows no_input_gradient
-        cdef double block_loss
+        cdef double block_loss, penalty = 0
         no_input_gradient.data, no_input_gradient.stride = NULL, 0
         self.ws.seed, self.ws.step = self.seed, self.steps
+        if self.plan.penalized and step.fused:  # the weights are about to change
+            penalty = _penalty(self.plan, step)
         for b in range(blocks):
             begin = rows * b // blocks
             count = rows * (b + 1) // blocks - begin
@@ -305,15 +306,14 @@ cdef class Descent:
                                1.0 / batch_rows, self.ws.delta(self.plan.n_layers - 1), threads)
             if not isfinite(block_loss):
                 return LOSS_NOT_FINITE
-            if b == 0 and self.plan.penalized:
-                block_loss += batch_rows * step.penalty * _penalty(self.plan, self._parameters)
             total[0] += block_loss
             step.accumulate = step.accumulate or b > 0
             if _backward(self.plan, batch.x, count, self.ws, step, no_input_gradient, threads,
                          watch) != OK:
                 return INTERRUPTED
-        if not step.fused and self.plan.penalized:
-            _add_penalties(self.plan, step)
+        if self.plan.penalized and not step.fused:
+            penalty = _penalty(self.plan, step)
+        total[0] += batch_rows * penalty
         return OK
 
     cdef bint takes_single_rows(self) noexcept nogil:
@@ -579,8 +579,7 @@ cdef class Descent:
         if not self.plan.penalized:
             return 0.0
         self.begin(&step, False, 1)
-        _add_penalties(self.plan, &step)
-        return _penalty(self.plan, self._parameters)
+        return _penalty(self.plan, &step)
 
     def update(self) -> int:
         """One step with the gradients as they stand; returns a status."""

@@ -277,35 +277,22 @@ cdef double _loss(
 # ---- Penalties ----
 
 
-cdef double _penalty(Plan plan, const char *parameters) noexcept nogil:
-    """The sum of l1 |w| + l2 w^2 over the weights of all layers that are trained."""
+cdef double _penalty(Plan plan, const Step *step) noexcept nogil:
+    """The sum of l1 |w| + l2 w^2 over the weights of all layers that are trained, times the step's
+    factor; its gradient is added to gradients that are kept."""
     cdef Py_ssize_t l
     cdef Layer *layer
-    cdef double absolute = 0, squares = 0, total = 0
+    cdef char *gradients = NULL
+    cdef double total = 0
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         if layer.trainable and (layer.l1 != 0 or layer.l2 != 0):
-            plan.kernels.power_sums(layer.inputs * layer.outputs,
-                                    _at(parameters, layer.weights, plan),
-                                    &absolute if layer.l1 != 0 else NULL,
-                                    &squares if layer.l2 != 0 else NULL)
-            total += layer.l1 * absolute + layer.l2 * squares
-    return total
-
-
-cdef void _add_penalties(Plan plan, const Step *step) noexcept nogil:
-    """The penalties' gradients, to gradients that are kept."""
-    cdef Py_ssize_t l
-    cdef Layer *layer
-    cdef ds_rows gradients, weights
-    for l in range(plan.n_layers):
-        layer = &plan.layers[l]
-        if layer.trainable and (layer.l1 != 0 or layer.l2 != 0):
-            gradients.data = _at(step.gradients, layer.weights, plan)
-            weights.data = _at(step.parameters, layer.weights, plan)
-            gradients.stride = weights.stride = layer.inputs * layer.outputs
-            plan.kernels.add_penalty(1, layer.inputs * layer.outputs, gradients, weights,
-                                     step.penalty * layer.l1, step.penalty * layer.l2)
+            if not step.fused:
+                gradients = _at(step.gradients, layer.weights, plan)
+            total += plan.kernels.penalize(
+                layer.inputs * layer.outputs, _at(step.parameters, layer.weights, plan), layer.l1,
+                layer.l2, gradients, step.penalty)
+    return step.penalty * total
 
 
 # ---- From Python's arrays ----
