@@ -51,6 +51,8 @@ C_FLAGS += ["-fno-version-loops-for-strides"]
 # long (`relu` of benches/test_kernels.py), and where it lies is chance: no short one does.
 ALIGNED = ["-falign-loops=32"]
 C_FLAGS += ALIGNED
+# Nothing unwinds through a kernel, and the tables for it are a part of the wheel's size.
+KERNEL_FLAGS = [] if DEBUG else ["-fno-asynchronous-unwind-tables"]
 C_FLAGS += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DNDEBUG"]
 C_FLAGS += ["-Wall", "-Wextra", "-Werror"] if WERROR else ["-Wall", "-Wextra"]
 # What Cython writes is not ours to warn about.
@@ -73,7 +75,7 @@ class BuildKernels(build_ext):
         for isa, flags in INSTRUCTION_SETS.items():
             for bits in FLOAT_BITS:
                 macros = [(f"DS_TARGET_{isa}", "1"), ("DS_FLOAT_BITS", str(bits))]
-                variants.append((f"{isa}_f{bits}", KERNELS, macros, flags))
+                variants.append((f"{isa}_f{bits}", KERNELS, macros, flags + KERNEL_FLAGS))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return list(chain.from_iterable(pool.map(lambda v: self.compile_to(*v), variants)))
 
